@@ -1,0 +1,314 @@
+"""`python -m pipeline.doors.bench`: events a second and a core of each door, beside the same server doing nothing.
+
+Rules. Server and load generator are two processes; the CPU seconds are the server's own (user + system), and events per CPU
+second is the figure: wall time on a shared machine is only beside it. The stream is in memory, so the rows cost the door:
+receive, authenticate, check, frame, answer. The no-op server is the same gRPC or HTTP server answering a constant, measured in
+turn with the door in the same run, so that the ratio holds even where the absolute figures do not.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import click
+import orjson
+
+from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent, CloudEventBatch
+from pipeline.gen.spillway.events.v1.flight_pb2 import FlightDeparted
+
+SIZES = (1, 10, 100, 500)
+SERVERS = ("grpc no-op", "grpc", "http no-op", "http")
+_CONNECTIONS = 16
+_START_SECONDS_MAX = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    server: str
+    events_a_request: int
+    requests: int
+    wall_seconds: float
+    cpu_seconds: float
+
+    @property
+    def events_a_cpu_second(self) -> float:
+        return self.requests * self.events_a_request / max(self.cpu_seconds, 1e-9)
+
+
+def measure(seconds: float = 2.0) -> Iterator[Row]:
+    context = multiprocessing.get_context("spawn")  # gRPC objects do not survive a fork
+    running: list[tuple[str, SpawnProcess, Connection, int, str]] = []
+    try:
+        for server in SERVERS:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(server, theirs), daemon=True)
+            process.start()
+            running.append((server, process, ours, 0, ""))
+            if not ours.poll(_START_SECONDS_MAX):
+                raise click.ClickException(f"the {server} server did not start")
+            running[-1] = (server, process, ours, *ours.recv())
+        for size in SIZES:
+            for server, _, pipe, port, key in running:
+                requests, wall, cpu = asyncio.run(_measure(server, port, key, size, seconds, pipe))
+                yield Row(server, size, requests, wall, cpu)
+    finally:
+        for _, process, _, _, _ in running:
+            process.terminate()
+            process.join(10)
+
+
+# -- the server process
+
+
+def _serve(server: str, pipe: Connection) -> None:
+    import uvloop
+
+    uvloop.run(_serving(server, pipe))
+
+
+async def _serving(server: str, pipe: Connection) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        port, key = await (_noop(server) if server.endswith("no-op") else _door(server, Path(folder)))
+        pipe.send((port, key))
+        while True:
+            await asyncio.to_thread(pipe.poll, None)
+            try:
+                pipe.recv()
+            except EOFError:
+                return
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            pipe.send(usage.ru_utime + usage.ru_stime)
+
+
+async def _noop(server: str) -> tuple[int, str]:
+    import grpc
+    from grpc import aio
+
+    from pipeline.doors.grpc_door import SERVICE
+
+    if server.startswith("grpc"):
+
+        async def publish(_: bytes, __: object) -> bytes:
+            return b""
+
+        grpc_server = aio.server(options=[("grpc.max_receive_message_length", 8 * 1024 * 1024)])
+        methods = {"Publish": grpc.unary_unary_rpc_method_handler(publish)}
+        grpc_server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+        port = grpc_server.add_insecure_port("127.0.0.1:0")
+        await grpc_server.start()
+        _kept.append(grpc_server)
+        return port, ""
+    return await _noop_http(), ""
+
+
+async def _noop_http() -> int:
+    import uvicorn
+
+    from pipeline.doors.http_door import QuietServer, Receive, Scope, Send, listen
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body", False):
+            pass
+        await send({"type": "http.response.start", "status": 207, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    listener = listen("127.0.0.1", 0)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+    )
+    noop = QuietServer(config)
+    _kept.append(asyncio.create_task(noop.serve(sockets=[listener])))
+    await noop.is_up.wait()
+    return int(listener.getsockname()[1])
+
+
+async def _door(server: str, folder: Path) -> tuple[int, str]:
+    import structlog
+
+    from pipeline.doors.accept import Acceptance
+    from pipeline.doors.collect import Collector, InFlight
+    from pipeline.doors.grpc_door import GrpcDoor
+    from pipeline.doors.http_door import HttpDoor
+    from pipeline.doors.keys import KeyStore, add_key
+    from pipeline.doors.run import wall_micros
+    from pipeline.doors.settings import GrpcSettings, HttpSettings
+    from pipeline.event import Record
+    from pipeline.schema.registry import Registry
+    from pipeline.streams.batching import Lanes
+    from pipeline.streams.group_commit import GroupCommit
+    from pipeline.streams.retry import RetryBudget
+    from pipeline.streams.sink import Outcome, Written
+    from telemetry.metrics import Metrics
+
+    class Forgetting:
+        """A sink that confirms and keeps nothing, so that a long run stays small."""
+
+        async def write(self, records: Sequence[Record], *, deadline_seconds: float) -> list[Outcome]:
+            return [Written("s", "1")] * len(records)
+
+    key = add_key(folder / "keys", "bench", "producer")
+    metrics = Metrics()
+    lanes = Lanes(slices=16, worker="bench", budget=RetryBudget(time.monotonic), random=Random(1))
+    commit = GroupCommit(Forgetting(), lanes, clock=time.monotonic, clock_micros=wall_micros)
+    collector = Collector(
+        door=server,
+        acceptance=Acceptance(Registry.load().types, 16),
+        keys=KeyStore(folder / "keys", clock=time.monotonic, log=structlog.get_logger(), metrics=metrics, door=server),
+        commit=commit,
+        in_flight=InFlight(64 * 1024 * 1024, 64 * 1024 * 1024),
+        clock_micros=wall_micros,
+        write_seconds=10,
+        metrics=metrics,
+    )
+    door = GrpcDoor(collector, GrpcSettings(port=0)) if server == "grpc" else HttpDoor(collector, HttpSettings(port=0))
+    await door.start()
+    _kept.append(door)
+    return door.port, key
+
+
+# Servers of this process: asyncio keeps no strong reference to them.
+_kept: list[Any] = []
+
+
+# -- the load
+
+
+async def _measure(server: str, port: int, key: str, size: int, seconds: float, pipe: Connection) -> tuple[int, float, float]:
+    send, close = await (_grpc_client(port, key, size) if server.startswith("grpc") else _http_client(port, key, size))
+    await asyncio.gather(*(send() for _ in range(_CONNECTIONS)))  # warm
+
+    def cpu() -> float:
+        pipe.send(None)
+        return float(pipe.recv())
+
+    count, began, spent = 0, time.perf_counter(), cpu()
+    ends = began + seconds
+
+    async def loop() -> None:
+        nonlocal count
+        while time.perf_counter() < ends:
+            await send()
+            count += 1
+
+    await asyncio.gather(*(loop() for _ in range(_CONNECTIONS)))
+    wall, spent = time.perf_counter() - began, cpu() - spent
+    await close()
+    return count, wall, spent
+
+
+Client = tuple[Callable[[], Awaitable[None]], Callable[..., Awaitable[None]]]
+
+
+async def _grpc_client(port: int, key: str, size: int) -> Client:
+    from grpc import aio
+
+    from pipeline.doors.grpc_door import SERVICE
+
+    channel = aio.insecure_channel(f"127.0.0.1:{port}")
+    call: Any = channel.unary_unary(f"/{SERVICE}/Publish", None, None)
+    body = CloudEventBatch(events=[_event(number) for number in range(size)]).SerializeToString()
+    metadata = (("authorization", f"Bearer {key}"),)
+
+    async def send() -> None:
+        answer = await call(body, metadata=metadata, timeout=20)
+        if answer and answer != b"\n" + _varint(size) + b"\x01" * size:
+            raise click.ClickException("an event was not accepted")
+
+    return send, channel.close
+
+
+async def _http_client(port: int, key: str, size: int) -> Client:
+    import aiohttp
+
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=_CONNECTIONS))
+    body = orjson.dumps([_json_event(number) for number in range(size)])
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/cloudevents-batch+json"}
+
+    async def send() -> None:
+        async with session.post(f"http://127.0.0.1:{port}/v1/events", data=body, headers=headers) as response:
+            answer = await response.read()
+            if response.status != 207 or (answer != b"{}" and not answer.startswith(b'{"accepted":%d,' % size)):
+                raise click.ClickException("an event was not accepted")
+
+    return send, session.close
+
+
+def _varint(value: int) -> bytes:
+    return bytes([value]) if value < 128 else bytes([value & 0x7F | 0x80, value >> 7])
+
+
+def _event(number: int) -> CloudEvent:
+    flight = FlightDeparted(carrier="UA", flight=1545, tail_number=f"N{number}", origin="EWR", destination="IAH", delay_minutes=2)
+    flight.departed_at.FromSeconds(1_357_034_220)
+    event = CloudEvent(
+        id=f"{os.getpid()}-{number}",
+        source="/bench",
+        spec_version="1.0",
+        type="spillway.events.v1.FlightDeparted",
+        binary_data=flight.SerializeToString(),
+    )
+    event.attributes["time"].ce_timestamp.FromSeconds(1_357_034_220)
+    event.attributes["subject"].ce_string = f"N{number}"
+    event.attributes["datacontenttype"].ce_string = "application/protobuf"
+    return event
+
+
+def _json_event(number: int) -> dict[str, object]:
+    return {
+        "specversion": "1.0",
+        "id": f"{os.getpid()}-{number}",
+        "source": "/bench",
+        "type": "spillway.events.v1.FlightDeparted",
+        "time": "2013-01-01T09:57:00Z",
+        "subject": f"N{number}",
+        "data": {
+            "carrier": "UA",
+            "flight": 1545,
+            "tailNumber": f"N{number}",
+            "origin": "EWR",
+            "destination": "IAH",
+            "departedAt": "2013-01-01T09:57:00Z",
+            "delayMinutes": 2,
+        },
+    }
+
+
+@click.command()
+@click.option("--seconds", default=2.0, show_default=True, help="Of load for each row.")
+def command(seconds: float) -> None:
+    """Rows: server, events a request, requests/s, events/s, CPU seconds, events a CPU second, share of the no-op."""
+    click.echo(
+        f"{'server':<11}{'events':>7}{'req/s':>9}{'events/s':>10}{'wall s':>8}{'cpu s':>7}{'events/cpu s':>14}{'of no-op':>10}"
+    )
+    ceiling: dict[tuple[str, int], float] = {}
+    for row in measure(seconds):
+        kind = row.server.split()[0]
+        if row.server.endswith("no-op"):
+            ceiling[kind, row.events_a_request] = row.events_a_cpu_second
+        share = row.events_a_cpu_second / ceiling[kind, row.events_a_request]
+        per_second = row.requests / row.wall_seconds
+        click.echo(
+            f"{row.server:<11}{row.events_a_request:>7}{per_second:>9.0f}{per_second * row.events_a_request:>10.0f}"
+            f"{row.wall_seconds:>8.2f}{row.cpu_seconds:>7.2f}{row.events_a_cpu_second:>14.0f}{share:>10.2f}"
+        )
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,124 @@
+"""The composition root of a door process: settings in, everything wired, serving until SIGTERM.
+
+Nothing here needs the stream, AWS or the keys file to be there (TRAPS 12): what is missing shows in the answers.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from random import Random
+
+from pipeline.config import Settings, load
+from pipeline.doors.accept import Acceptance, Limits
+from pipeline.doors.collect import Collector, InFlight
+from pipeline.doors.drain import drain
+from pipeline.doors.grpc_door import GrpcDoor
+from pipeline.doors.http_door import HttpDoor
+from pipeline.doors.keys import KeyStore
+from pipeline.doors.settings import DoorSettings, GrpcSettings, HttpSettings
+from pipeline.schema.registry import Registry
+from pipeline.streams.aws import BotocoreAccess
+from pipeline.streams.batching import Bounds, Lanes
+from pipeline.streams.group_commit import GroupCommit
+from pipeline.streams.put_records import PutRecords
+from pipeline.streams.retry import RetryBudget
+from telemetry import log as logs
+from telemetry.health import Health
+from telemetry.metrics import Metrics
+from telemetry.personal_data import mask
+
+# Set by the supervisor of several workers: a worker drains when that process is gone.
+PARENT_VARIABLE = "SPILLWAY_DOOR_PARENT"
+_PARENT_LOOK_SECONDS = 1.0
+
+
+def wall_micros() -> int:
+    return time.time_ns() // 1000
+
+
+def limits_of(settings: DoorSettings) -> Limits:
+    return Limits(event_bytes=settings.event_bytes, request_events=settings.request_events, request_bytes=settings.request_bytes)
+
+
+async def serve(name: str) -> None:
+    """Serve the door `grpc` or `http` until told to stop, then drain."""
+    shared, settings = load(Settings), load(DoorSettings)
+    worker = shared.worker or f"{name}-{os.getpid()}"
+    log = logs.configure(f"door-{name}", worker, scrub=mask)
+    metrics = Metrics()
+    health = None if shared.health_port is None else Health(metrics, shared.health_port)
+    stream = shared.events_stream if name == "grpc" else shared.web_stream
+    once = PutRecords(stream, BotocoreAccess("kinesis", shared.region), metrics, clock=time.monotonic)
+    lanes = Lanes(
+        slices=shared.slices,
+        worker=worker,
+        budget=RetryBudget(time.monotonic),
+        random=Random(),
+        bounds=Bounds(record_payload_bytes=settings.record_bytes),
+    )
+    commit = GroupCommit(
+        once,
+        lanes,
+        clock=time.monotonic,
+        clock_micros=wall_micros,
+        calls_max=settings.calls_max,
+        attempt_seconds_max=settings.attempt_seconds,
+    )
+    collector = Collector(
+        door=name,
+        acceptance=Acceptance(Registry.load(shared.proto_dir).types, shared.slices, limits_of(settings)),
+        keys=KeyStore(shared.keys_file, clock=time.monotonic, log=log, metrics=metrics, door=name),
+        commit=commit,
+        in_flight=InFlight(settings.in_flight_bytes, int(settings.in_flight_bytes * settings.tenant_share)),
+        clock_micros=wall_micros,
+        write_seconds=settings.write_seconds,
+        metrics=metrics,
+    )
+    door = GrpcDoor(collector, load(GrpcSettings)) if name == "grpc" else HttpDoor(collector, load(HttpSettings))
+    stop = _stop_signal()
+    await door.start()
+    log.info("serving", port=door.port, health_port=health.port if health else None, stream=stream)
+    set_ready = health.set_ready if health else lambda _: None
+    set_ready(True)
+    await stop.wait()
+    await drain(
+        door,
+        commit,
+        set_ready=set_ready,
+        wait_seconds=settings.drain_wait_seconds,
+        budget_seconds=settings.drain_budget_seconds,
+        clock=time.monotonic,
+        sleep=asyncio.sleep,
+        log=log,
+    )
+    await once.close()
+    if health:
+        health.close()
+
+
+def _stop_signal() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT, or when the supervisor that started this worker is gone."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    parent = os.environ.get(PARENT_VARIABLE)
+
+    def look() -> None:
+        if str(os.getppid()) != parent:
+            stop.set()
+        else:
+            loop.call_later(_PARENT_LOOK_SECONDS, look)
+
+    if parent:
+        look()
+    return stop
+
+
+def run(name: str) -> None:
+    import uvloop
+
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(serve(name))

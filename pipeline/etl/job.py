@@ -1,0 +1,211 @@
+"""One Spark application, three streaming queries: lake, RDS, Redis.
+
+    records -> mapInArrow (decode, load or stage) -> the driver's commit -> Spark's commit log
+
+Rules. Each query has its own checkpoint and offsets, and fails and starts again alone, after a bounded wait with full jitter; the
+others run on (TRAPS 24). Starting needs neither the stream nor an exit to be up (TRAPS 12). SIGTERM ends what is in flight first.
+If Spark itself is gone, so are we: the supervisor starts us again and every query goes on from its offsets.
+
+On EMR or Databricks: `spark-submit --py-files spillway.zip pipeline/etl/__main__.py` with SPILLWAY_ETL_MASTER empty and
+SPILLWAY_ETL_CHECKPOINT_DIR at S3; the cluster needs Spark 4.2 or newer, Python 3.11, and the packages of requirements.lock.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.etl.exits import BatchReport, ExitLoader
+from pipeline.etl.source import FORMAT, KinesisSource
+from telemetry.log import Logger
+from telemetry.metrics import (
+    DEAD_LETTERS,
+    ETL_BATCH_SECONDS,
+    ETL_FAILURES,
+    ETL_FRESHNESS_SECONDS,
+    ETL_ROWS,
+    Metrics,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+_POLL_SECONDS = 0.5
+_RESTART_SECONDS_BASE = 1.0
+_ERROR_TEXT_MAX = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What all queries read, and where they keep their place."""
+
+    name: str
+    region: str
+    span_seconds: float
+    trigger_seconds: float
+    checkpoints: str
+    restart_seconds_max: float
+
+
+class ExitQuery:
+    """One exit's query, kept running."""
+
+    def __init__(
+        self,
+        session: "SparkSession",
+        stream: Stream,
+        exit: ExitLoader,
+        metrics: Metrics,
+        log: Logger,
+        *,
+        rng: random.Random,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._session = session
+        self._stream = stream
+        self._exit = exit
+        self._metrics = metrics
+        self._log = log.bind(exit=exit.name)
+        self._rng = rng
+        self._clock = clock
+        self._query: StreamingQuery | None = None
+        self._failures = 0
+        self._start_at = 0.0
+        self._tried = False
+
+    @property
+    def tried(self) -> bool:
+        """Whether it has looked at the stream once, or failed to."""
+        return self._tried
+
+    def tend(self) -> None:
+        """Start the query if it is due, notice if it has failed."""
+        if self._query is None:
+            if self._clock() >= self._start_at:
+                self._start()
+        elif not self._query.isActive:
+            failure = self._query.exception()
+            self._query = None
+            self._failed(str(failure) if failure else "the query ended by itself")
+        elif not self._tried:
+            self._tried = self._query.lastProgress is not None or "data" in self._query.status["message"].lower()
+
+    def _start(self) -> None:
+        from pyspark.errors import PySparkException
+
+        from pipeline.errors import SpillwayError
+
+        try:
+            self._exit.begin()
+        except (SpillwayError, OSError) as exc:
+            self._failed(f"{type(exc).__name__}: {exc}")
+            return
+        # What Spark's own process says of its death is not caught: then this process has to end too.
+        try:
+            self._query = self._started()
+        except PySparkException as exc:
+            self._failed(f"{type(exc).__name__}: {exc}")
+
+    def _started(self) -> "StreamingQuery":
+        self._session.sparkContext.setLocalProperty("spark.scheduler.pool", self._exit.name)
+        options = {"stream": self._stream.name, "region": self._stream.region, "spanSeconds": str(self._stream.span_seconds)}
+        return (
+            self._session.readStream.format(FORMAT)
+            .options(**options)
+            .load()
+            .writeStream.queryName(self._exit.name)
+            .foreachBatch(self._batch)
+            .option("checkpointLocation", f"{self._stream.checkpoints}/{self._exit.name}")
+            .trigger(processingTime=f"{int(self._stream.trigger_seconds * 1000)} milliseconds")
+            .start()
+        )
+
+    def _failed(self, said: str) -> None:
+        self._failures += 1
+        self._tried = True
+        ceiling = min(self._stream.restart_seconds_max, _RESTART_SECONDS_BASE * 2**self._failures)
+        wait_seconds = self._rng.uniform(_RESTART_SECONDS_BASE / 2, ceiling)
+        self._start_at = self._clock() + wait_seconds
+        self._metrics.counter(ETL_FAILURES, exit=self._exit.name).inc()
+        self._log.error("the query failed and will start again", error=_gist(said), wait_seconds=round(wait_seconds, 1))
+
+    def _batch(self, frame: "DataFrame", batch: int) -> None:
+        started = self._clock()
+        query_id = frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId") or self._exit.name
+        report = self._exit.load(frame, batch, query_id)
+        self._failures = 0
+        self._tried = True
+        if report.records:
+            self._count(report, batch, self._clock() - started)
+
+    def _count(self, report: BatchReport, batch: int, seconds: float) -> None:
+        name = self._exit.name
+        conflicts = report.dead.get("conflict", 0)
+        outcomes = {
+            "loaded": report.loaded,
+            "duplicate": report.duplicates,
+            "conflict": conflicts,
+            "dead": sum(report.dead.values()) - conflicts,
+        }
+        for outcome, count in outcomes.items():
+            self._metrics.counter(ETL_ROWS, exit=name, outcome=outcome).inc(count)
+        for reason, count in report.dead.items():
+            self._metrics.counter(DEAD_LETTERS, stage=f"etl-{name}", reason=reason).inc(count)
+        self._metrics.histogram(ETL_BATCH_SECONDS, exit=name).observe(seconds)
+        freshness = self._metrics.histogram(ETL_FRESHNESS_SECONDS, exit=name)
+        now = self._clock()
+        for accepted_micros, _ in report.accepted:
+            freshness.observe(max(0.0, now - accepted_micros / 1_000_000))
+        self._log.info("batch loaded", batch=batch, records=report.records, seconds=round(seconds, 3), **outcomes)
+
+    def stop(self) -> None:
+        """End the batch under way, within Spark's stop timeout. What it interrupts is done again at the next start."""
+        from pyspark.errors import PySparkException
+
+        if self._query is not None:
+            try:
+                self._query.stop()
+            except PySparkException as exc:
+                self._log.warning("the query did not stop in time; its batch will be done again", error=_gist(str(exc)))
+            self._query = None
+
+
+def run_queries(
+    session: "SparkSession", queries: Sequence[ExitQuery], stopping: threading.Event, on_ready: Callable[[], None]
+) -> None:
+    """Keep the queries running until told to stop.
+
+    Raises:
+        Py4JError and the like: Spark's own process is gone.
+    """
+    ready = False
+    while not stopping.is_set():
+        for query in queries:
+            query.tend()
+        if not ready and all(query.tried for query in queries):
+            ready = True
+            on_ready()
+        stopping.wait(_POLL_SECONDS)
+    for query in queries:
+        query.stop()
+
+
+def register(session: "SparkSession") -> None:
+    """Make our source known, and start the Python daemon with a batch of nothing: the first real one need not wait for it."""
+    session.dataSource.register(KinesisSource)
+    session.range(1).mapInArrow(_same, "id long").collect()
+
+
+def _same(batches: Iterator["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:
+    return batches
+
+
+def _gist(text: str) -> str:
+    """The line that says what went wrong; tracebacks through two languages are long."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith(("pipeline.", "Exception:", "RuntimeError", "ValueError"))]
+    return " | ".join(dict.fromkeys([*lines[:1], *telling[-2:]]))[:_ERROR_TEXT_MAX]

@@ -1,0 +1,256 @@
+"""What is to be written next: accepted events, in lanes, cut into records. Pure: no I/O, no clock of its own.
+
+Rules
+- A lane is the events of one tenant in one slice of the hash space, in the order of their arrival. It has at most one record in
+  flight, so events of one subject are written in order as long as nothing has to be retried (TRAPS 2).
+- A record takes a run of events of one origin (tenant, door, accept time) from the head of its lane, as many as fit.
+- Events leave their request's account only by an outcome: `Written` of their own record, or not known to be stored. A record
+  that failed stays at the head of its lane while a deadline in it lasts and the retry budget allows (TRAPS 6). It is sent again
+  as it is, so that an event has one accept time even if the first attempt was stored after all (TRAPS 3).
+- A throttled slice holds up nobody else: each lane has its own back-off (TRAPS 4).
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple
+
+from pipeline import frame
+from pipeline.event import Record, explicit_hash_key
+from pipeline.gen.spillway.v1.record_pb2 import StoredBatch
+from pipeline.streams.retry import Backoff, RetryBudget
+from pipeline.streams.sink import NotWritten, Outcome, Written
+
+EXPIRED = NotWritten("deadline")
+GIVEN_UP = NotWritten("stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much goes into one record and into one call."""
+
+    record_payload_bytes: int = 1_000_000
+    call_records: int = 500
+    call_bytes: int = 5 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the events of one record share, beside their slice. `accepted_at_unix_micros`: None for "when the record is made"."""
+
+    tenant: str
+    door: str
+    accepted_at_unix_micros: int | None = None
+
+
+class Request:
+    """The account of one request: an outcome for each of its events. `on_settled` is called once, when the last is known."""
+
+    __slots__ = ("_left", "deadline", "on_settled", "origin", "outcomes")
+
+    def __init__(self, origin: Origin, count: int, deadline: float, on_settled: Callable[["Request"], None]) -> None:
+        self.origin = origin
+        # Monotonic; after it nothing of this request is tried again.
+        self.deadline = deadline
+        self.outcomes: list[Outcome] = [EXPIRED] * count
+        self.on_settled = on_settled
+        self._left = count
+
+    @property
+    def settled(self) -> bool:
+        return self._left == 0
+
+    def settle(self, position: int, outcome: Outcome) -> None:
+        self.outcomes[position] = outcome
+        self._left -= 1
+        if self._left == 0:
+            self.on_settled(self)
+
+
+class Entry(NamedTuple):
+    """One event on its way: which request it belongs to, its place there, and itself as Protobuf."""
+
+    request: Request
+    position: int
+    encoded: bytes
+
+
+@dataclass(slots=True)
+class _Lane:
+    tenant: str
+    slice: int
+    waiting: deque[Entry] = field(default_factory=deque)
+    # Its last record, if that one failed and is to be sent again.
+    unwritten: "Batch | None" = None
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A record and the events in it."""
+
+    record: Record
+    entries: Sequence[Entry]
+    lane: _Lane
+
+
+class Lanes:
+    """All events that are queued or in flight. `now` is monotonic, `now_micros` the wall clock."""
+
+    def __init__(
+        self,
+        *,
+        slices: int,
+        worker: str,
+        budget: RetryBudget,
+        random: Random,
+        bounds: Bounds = Bounds(),
+        backoff: Backoff = Backoff(),  # noqa: B008
+    ) -> None:
+        self._slices, self._worker, self._bounds = slices, worker, bounds
+        self._budget, self._backoff, self._random = budget, backoff, random
+        self._lanes: dict[tuple[str, int], _Lane] = {}
+        # Lanes with something to write and nothing in flight, longest waiting first; and those that wait after a failure.
+        self._ready: deque[_Lane] = deque()
+        self._resting: list[tuple[float, int, _Lane]] = []
+        self._rests = 0
+
+    @property
+    def empty(self) -> bool:
+        return not self._lanes
+
+    def put(self, request: Request, slices: Sequence[int], encoded: Sequence[bytes]) -> None:
+        """Queue all events of a request; `slices` and `encoded` by position."""
+        tenant = request.origin.tenant
+        for position, slice in enumerate(slices):
+            lane = self._lanes.get((tenant, slice))
+            if lane is None:
+                lane = self._lanes[tenant, slice] = _Lane(tenant, slice)
+                self._ready.append(lane)
+            lane.waiting.append(Entry(request, position, encoded[position]))
+
+    def take(self, now: float, now_micros: int) -> list[Batch]:
+        """The records of the next call; empty if nothing is ready. Each must come back by `settle`."""
+        while self._resting and self._resting[0][0] <= now:
+            self._ready.append(heapq.heappop(self._resting)[2])
+        batches: list[Batch] = []
+        size = 0
+        while self._ready and len(batches) < self._bounds.call_records:
+            if batches and size + self._bounds.record_payload_bytes + frame.OVERHEAD_BYTES > self._bounds.call_bytes:
+                break
+            lane = self._ready.popleft()
+            batch = self._due(lane, now, now_micros)
+            if batch is None:
+                del self._lanes[lane.tenant, lane.slice]
+                continue
+            batches.append(batch)
+            size += len(batch.record.data) + len(batch.record.partition_key)
+        return batches
+
+    def settle(self, batch: Batch, outcome: Outcome, now: float) -> None:
+        """What became of a record that `take` gave out."""
+        lane = batch.lane
+        if isinstance(outcome, Written):
+            lane.failures = 0
+            self._budget.succeeded()
+            for entry in batch.entries:
+                entry.request.settle(entry.position, outcome)
+            if lane.waiting:
+                self._ready.append(lane)
+            else:
+                del self._lanes[lane.tenant, lane.slice]
+            return
+        lane.failures += 1
+        for entry in batch.entries:
+            entry.request.outcomes[entry.position] = outcome  # the latest reason, should the deadline end it
+        if self._budget.spend():
+            lane.unwritten = batch
+        else:
+            _settle_as_is(batch.entries)
+        self._rests += 1
+        ready_at = now + self._backoff.delay_seconds(lane.failures, self._random)
+        heapq.heappush(self._resting, (ready_at, self._rests, lane))
+
+    def wake_at(self) -> float | None:
+        """When a resting lane is next ready, if there is one."""
+        return self._resting[0][0] if self._resting else None
+
+    def give_up(self) -> int:
+        """Settle all that is queued as not stored, and say how many events that were. What is in flight is left to `settle`."""
+        count = 0
+        for lane in list(self._lanes.values()):
+            entries = [*(lane.unwritten.entries if lane.unwritten else ()), *lane.waiting]
+            lane.unwritten = None
+            lane.waiting.clear()
+            for entry in entries:
+                entry.request.settle(entry.position, GIVEN_UP)
+            count += len(entries)
+        return count
+
+    def _due(self, lane: _Lane, now: float, now_micros: int) -> Batch | None:
+        """The lane's next record: the one that failed, else a new one; None if all in it is past its deadline."""
+        failed, lane.unwritten = lane.unwritten, None
+        if failed is not None:
+            alive = [entry for entry in failed.entries if entry.request.deadline > now]
+            _settle_as_is([entry for entry in failed.entries if entry.request.deadline <= now])
+            if alive:
+                return Batch(failed.record, alive, lane)
+        while lane.waiting and lane.waiting[0].request.deadline <= now:
+            _settle_as_is([lane.waiting.popleft()])
+        return self._batch(lane, now_micros) if lane.waiting else None
+
+    def _batch(self, lane: _Lane, now_micros: int) -> Batch:
+        entries: list[Entry] = []
+        parts: list[bytes] = []
+        origin = lane.waiting[0].request.origin
+        tail = batch_tail(origin, now_micros, self._worker, lane.slice, self._slices)
+        left = self._bounds.record_payload_bytes - len(tail)
+        while lane.waiting:
+            entry = lane.waiting[0]
+            if entry.request.origin is not origin and entry.request.origin != origin:
+                break
+            head = event_head(len(entry.encoded))
+            left -= len(head) + len(entry.encoded)
+            if left < 0 and entries:
+                break
+            parts += (head, entry.encoded)
+            entries.append(lane.waiting.popleft())
+        parts.append(tail)
+        record = Record(
+            frame.encode(b"".join(parts)),
+            partition_key=f"{lane.tenant}/{lane.slice}",
+            explicit_hash_key=explicit_hash_key(lane.slice, self._slices),
+            events=len(entries),
+        )
+        return Batch(record, entries, lane)
+
+
+def _settle_as_is(entries: Sequence[Entry]) -> None:
+    """With what is known of each: the reason of its last attempt, or that there was none."""
+    for entry in entries:
+        entry.request.settle(entry.position, entry.request.outcomes[entry.position])
+
+
+def event_head(length: int) -> bytes:
+    """What stands before an encoded event in an encoded StoredBatch: field 1, length-delimited, its length."""
+    out = bytearray(b"\x0a")
+    while length > 0x7F:
+        out.append(length & 0x7F | 0x80)
+        length >>= 7
+    out.append(length)
+    return bytes(out)
+
+
+def batch_tail(origin: Origin, now_micros: int, worker: str, slice: int, slices: int) -> bytes:
+    """All of an encoded StoredBatch but its events. Concatenated encodings merge, so the two halves make one batch."""
+    accepted_at = now_micros if origin.accepted_at_unix_micros is None else origin.accepted_at_unix_micros
+    return StoredBatch(
+        tenant=origin.tenant,
+        accepted_at_unix_micros=accepted_at,
+        door=origin.door,
+        worker=worker,
+        slice=slice,
+        slices=slices,
+    ).SerializeToString()

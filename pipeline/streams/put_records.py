@@ -1,0 +1,186 @@
+"""One attempt to write records to Kinesis: PutRecords by aiohttp and SigV4, no retry in here.
+
+Rules (TRAPS 1). A 200 may hold failures: results map to records by index, and a record is `Written` by its own sequence number
+only. An error code that is not known is a failure like any other. An answer with another number of results than there were
+records says nothing about any of them. AWS's errors become types once, in `_translate`.
+boto3 would cost several times as much per record: its serialiser and parser work value by value.
+"""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import orjson
+
+from pipeline.errors import DeadlineExceeded, Retryable, Throttled, Unavailable
+from pipeline.event import Record
+from pipeline.streams.aws import AccessSource
+from pipeline.streams.retry import Clock
+from pipeline.streams.sink import NotWritten, Outcome, Written
+from telemetry.metrics import KINESIS_WRITE_RECORDS, KINESIS_WRITE_SECONDS, Metrics
+
+# PutRecords takes 500 records and 5 MiB with their partition keys (10 MiB where large records are enabled).
+CALL_RECORDS_MAX = 500
+CALL_BYTES_MAX = 5 * 1024 * 1024
+# An error's text goes to a log line; a proxy's HTML page should not.
+_ERROR_TEXT_MAX = 300
+
+_TARGET = "Kinesis_20131202.PutRecords"
+_THROTTLING = frozenset(
+    (
+        "ProvisionedThroughputExceededException",
+        "LimitExceededException",
+        "KMSThrottlingException",
+        "ThrottlingException",
+        "TooManyRequestsException",
+        "RequestLimitExceeded",
+        "SlowDown",
+    )
+)
+_CREDENTIALS = frozenset(
+    ("ExpiredTokenException", "ExpiredToken", "UnrecognizedClientException", "InvalidClientTokenId", "InvalidSignatureException")
+)
+
+
+class PutRecords:
+    """A Sink of single attempts. Opens its connections at the first write, so nothing has to be up before."""
+
+    def __init__(self, stream: str, access: AccessSource, metrics: Metrics, *, clock: Clock, connections_max: int = 32) -> None:
+        self.stream = stream
+        self._access = access
+        self._clock = clock
+        self._connections_max = connections_max
+        self._session: aiohttp.ClientSession | None = None
+
+        def count(outcome: str) -> Any:
+            return metrics.counter(KINESIS_WRITE_RECORDS, stream=stream, outcome=outcome)
+
+        self._written, self._throttled, self._failed = count("written"), count("throttled"), count("failed")
+        self._seconds = metrics.histogram(KINESIS_WRITE_SECONDS, stream=stream)
+
+    async def write(self, records: Sequence[Record], *, deadline_seconds: float) -> list[Outcome]:
+        ends = self._clock() + deadline_seconds
+        outcomes: list[Outcome] = []
+        for chunk in chunks(records):
+            outcomes += await self._call_or_say_why(chunk, ends - self._clock())
+        return outcomes
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _call_or_say_why(self, chunk: Sequence[Record], left_seconds: float) -> list[Outcome]:
+        began = self._clock()
+        try:
+            if left_seconds <= 0:
+                raise DeadlineExceeded("no time left for this call")
+            outcomes = await self._call(chunk, left_seconds)
+        except Retryable as exc:
+            throttled = isinstance(exc, Throttled)
+            fate = NotWritten(str(exc), throttled=throttled, retry_after_seconds=exc.retry_after_seconds or 1.0)
+            outcomes = [fate] * len(chunk)
+        self._seconds.observe(self._clock() - began)
+        self._count(outcomes)
+        return outcomes
+
+    async def _call(self, chunk: Sequence[Record], left_seconds: float) -> list[Outcome]:
+        try:
+            async with asyncio.timeout(left_seconds):
+                access = await self._access.access()
+                body = request_body(self.stream, chunk)
+                headers = access.signer.headers(body, _TARGET, access.credentials, datetime.now(UTC))
+                async with self._opened().post(access.url, data=body, headers=headers) as response:
+                    status, answer = response.status, await response.read()
+        except TimeoutError as exc:
+            raise DeadlineExceeded(f"Kinesis did not answer within {left_seconds:.1f} s") from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise Unavailable(f"Kinesis can't be reached: {type(exc).__name__}") from exc
+        if status != 200:
+            raise self._translate(status, answer)
+        return outcomes_of(answer, len(chunk))
+
+    def _translate(self, status: int, answer: bytes) -> Retryable:
+        try:
+            said = orjson.loads(answer)
+            code = str(said["__type"]).rsplit("#", 1)[-1]
+            text = str(said.get("message") or said.get("Message") or "")
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            code, text = f"HTTP {status}", ""
+        if code in _CREDENTIALS:
+            self._access.forget()
+        message = f"{code}: {text}"[:_ERROR_TEXT_MAX]
+        return Throttled(message) if code in _THROTTLING or status == 429 else Unavailable(message)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=self._connections_max, keepalive_timeout=30)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None, sock_connect=2))
+        return self._session
+
+    def _count(self, outcomes: Sequence[Outcome]) -> None:
+        written = sum(isinstance(outcome, Written) for outcome in outcomes)
+        throttled = sum(isinstance(outcome, NotWritten) and outcome.throttled for outcome in outcomes)
+        for counter, count in (
+            (self._written, written),
+            (self._throttled, throttled),
+            (self._failed, len(outcomes) - written - throttled),
+        ):
+            if count:
+                counter.inc(count)
+
+
+def request_body(stream: str, records: Sequence[Record]) -> bytes:
+    return orjson.dumps(
+        {
+            "StreamName": stream,
+            "Records": [
+                {
+                    "Data": b64encode(record.data).decode("ascii"),
+                    "PartitionKey": record.partition_key,
+                    "ExplicitHashKey": record.explicit_hash_key,
+                }
+                for record in records
+            ],
+        }
+    )
+
+
+def outcomes_of(answer: bytes, count: int) -> list[Outcome]:
+    """What a 200 says of each of `count` records.
+
+    Raises:
+        Unavailable: it can't be mapped to the records: nothing is known of any of them.
+    """
+    try:
+        results = orjson.loads(answer)["Records"]
+        if len(results) != count:
+            raise Unavailable(f"{len(results)} results for {count} records")
+        return [_outcome(result) for result in results]
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as exc:
+        raise Unavailable("an answer that is not one of PutRecords") from exc
+
+
+def _outcome(result: dict[str, Any]) -> Outcome:
+    code = result.get("ErrorCode")
+    sequence_number = result.get("SequenceNumber")
+    if not code and sequence_number:
+        return Written(str(result.get("ShardId", "")), str(sequence_number))
+    code = str(code or "no sequence number")
+    return NotWritten(code[:_ERROR_TEXT_MAX], throttled=code in _THROTTLING)
+
+
+def chunks(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """Runs of records that fit one call each, in order."""
+    start, size = 0, 0
+    for index, record in enumerate(records):
+        record_bytes = len(record.data) + len(record.partition_key)
+        if index > start and (index - start == CALL_RECORDS_MAX or size + record_bytes > CALL_BYTES_MAX):
+            yield records[start:index]
+            start, size = index, 0
+        size += record_bytes
+    if start < len(records):
+        yield records[start:]

@@ -1,0 +1,52 @@
+"""One small HTTP port per process: `/livez` (the process runs), `/readyz` (send it work), `/metrics`.
+
+Readiness is this process's own: it does not flip because AWS throttles or a store is away (TRAPS 4, 12); it flips to 503 as the
+first act of a drain (TRAPS 11).
+"""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from telemetry.metrics import Metrics
+
+
+class Health:
+    """Serves on a daemon thread until `close`. `port` is the bound one when 0 was asked for."""
+
+    def __init__(self, metrics: Metrics, port: int, host: str = "127.0.0.1") -> None:
+        self._ready = False
+        health = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, body = health._answer(self.path, metrics)
+                self.send_response(status)
+                self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Probes come every second: not worth a line."""
+
+        self._server = ThreadingHTTPServer((host, port), Handler)
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread.start()
+
+    def set_ready(self, ready: bool) -> None:
+        self._ready = ready
+
+    def _answer(self, path: str, metrics: Metrics) -> tuple[int, bytes]:
+        if path == "/livez":
+            return 200, b"ok\n"
+        if path == "/readyz":
+            return (200, b"ready\n") if self._ready else (503, b"not ready\n")
+        if path == "/metrics":
+            return 200, metrics.exposition()
+        return 404, b"there is /livez, /readyz and /metrics\n"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=5)

@@ -1,0 +1,46 @@
+"""The health port as a balancer and Prometheus see it."""
+
+import urllib.error
+import urllib.request
+
+from telemetry.health import Health
+from telemetry.metrics import CATALOGUE, DEAD_LETTERS, Metrics
+
+
+def _get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read().decode()
+
+
+def test_readiness_is_no_until_told_and_again_in_a_drain() -> None:
+    health = Health(Metrics(), 0)
+    try:
+        story = [_get(health.port, "/readyz")[0]]
+        health.set_ready(True)
+        story.append(_get(health.port, "/readyz")[0])
+        health.set_ready(False)
+        story += [_get(health.port, "/readyz")[0], _get(health.port, "/livez")[0]]
+        assert [503, 200, 503, 200] == story
+    finally:
+        health.close()
+
+
+def test_what_is_counted_is_exposed() -> None:
+    metrics = Metrics()
+    metrics.counter(DEAD_LETTERS, stage="transcoder", reason="bad_json").inc(3)
+    health = Health(metrics, 0)
+    try:
+        status, body = _get(health.port, "/metrics")
+        assert (200, True) == (status, 'spillway_dead_letters_total{reason="bad_json",stage="transcoder"} 3.0' in body)
+    finally:
+        health.close()
+
+
+def test_metric_names_are_unique_and_carry_their_unit() -> None:
+    names = [metric.name for metric in CATALOGUE]
+    assert sorted(set(names)) == sorted(names)
+    units = ("_total", "_seconds", "_bytes", "_usable")  # the last: a yes or no, 1 or 0
+    assert [] == [name for name in names if not name.endswith(units)]

@@ -32,6 +32,7 @@ DEPTH_MAX = 3
 _MASK_ROUNDS_MAX = 4
 # A base64 token is looked at in words at least this long: shorter ones hold no address and no number.
 _TOKEN_CHARS_MIN = 12
+_UUID_CHARS = 36
 
 
 class Kind(StrEnum):
@@ -58,9 +59,13 @@ _TWO_COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _DOMAIN = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+(?:xn--[A-Za-z0-9-]{1,59}|[^\W\d_]{2,63})")
 _LOCAL_MARKS = frozenset("._%+-'~!$*^")
 _LOCAL_CHARS_MAX = 254
+_UUID = re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}(?![0-9A-Za-z])")
 _DIGITS = re.compile(r"(?<![0-9A-Za-z])\+?\(?\d(?:[ ./()-]{0,3}\d){6,}(?![0-9A-Za-z])")
 _GROUP = re.compile(r"\d+")
-_INTERNATIONAL = re.compile(r"(?<![\w+])(?:\+|00)(?=[1-9(])(?:[ ./()-]{0,3}\d){8,15}(?!\d)")
+# After "00" no letter may follow: hexadecimal begins like that too.
+_INTERNATIONAL = re.compile(
+    r"(?<![\w+])(?:\+(?=[1-9(])(?:[ ./()-]{0,3}\d){8,15}(?!\d)|00(?=[1-9(])(?:[ ./()-]{0,3}\d){8,15}(?![0-9A-Za-z]))"
+)
 _NORTH_AMERICAN = re.compile(r"(?<![\w.+-])(?:1[ .-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .-])[2-9]\d\d[ .-]?\d{4}(?![\w-])")
 _BARE_NORTH_AMERICAN = re.compile(r"(?<![\w.+/#:=-])1?[2-9]\d\d[2-9]\d{6}(?![\w-]|\.\d)")
 _NATIONAL = re.compile(r"(?<![\w.:+/-])\(?0[1-9]\d{0,3}\)?(?:[ ./-]{0,2}\d{2,4}){2,4}(?![\w:-])")
@@ -149,6 +154,7 @@ def _plain(text: str) -> Iterator[Span]:
     if "." in text and _TWO_DOTS.search(text):
         yield from _ipv4(text)
     if _SEVEN_DIGITS.search(text):
+        text = _UUID.sub("x" * _UUID_CHARS, text)  # its groups of digits look like phone numbers and cards
         for match in _DIGITS.finditer(text):
             yield from _cards(match)
         yield from _phones(text)

@@ -6,21 +6,27 @@ its own, so that no test sees another's events.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
 import pytest
 
 from loadtests.flights.events import FlightEvent
 from loadtests.flights.proof import ExitResult, Target, Watcher, exits_of, judge
 from loadtests.flights.replay import Books, Doors
+from pipeline.backup.objects import S3Objects
+from pipeline.config import Settings, load
+from pipeline.dead_letters.letters import PREFIX
 from pipeline.doors.keys import add_key
 from pipeline.stack.launch import Stack
 from pipeline.stack.plan import StackSettings
 
 DELIVERY_SECONDS_MAX = 150.0
 POLL_SECONDS = 0.5
+SAID_LINES = 8
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,38 @@ class Pipeline:
         return {watcher.exit.name: judge(watcher, books) for watcher in watchers}
 
 
-def wait_until(true: Callable[[], bool], what: str, seconds_max: float = DELIVERY_SECONDS_MAX) -> None:
+def wait_until(true: Callable[[], bool], what: str | Callable[[], str], seconds_max: float = DELIVERY_SECONDS_MAX) -> None:
     """Poll a live system with a deadline; says what did not come true."""
     deadline = time.monotonic() + seconds_max
     while not true():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds_max} s: {what}")
+            raise AssertionError(f"not within {seconds_max} s: {what if isinstance(what, str) else what()}")
         time.sleep(POLL_SECONDS)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure that can't be repeated at will has to explain itself: how the stack was, and what its processes complained of."""
+    report = yield
+    stack = getattr(item, "funcargs", {}).get("stack") or getattr(getattr(item, "funcargs", {}).get("pipeline"), "stack", None)
+    if report.failed and stack is not None:
+        report.sections.append(("the stack", "\n".join(_state_of(stack))))
+    return report
+
+
+def _state_of(stack: Stack) -> Iterator[str]:
+    for process in stack.processes():
+        yield f"{process.name}: {process.state}, {process.restarts} restarts, last exit {process.last_exit or '-'}"
+        complaints = [
+            line for line in stack.logs(process.name) if '"warning"' in line or '"error"' in line or "Traceback" in line
+        ]
+        yield from (f"    {line[:500]}" for line in complaints[-SAID_LINES:])
+    try:
+        objects = S3Objects(boto3.client("s3", endpoint_url=stack.env()["AWS_ENDPOINT_URL"]), load(Settings, stack.env()).bucket)
+        letters = Counter("/".join(stored.key.split("/")[1:3]) for stored in objects.list(PREFIX))
+        yield f"dead letters: {dict(letters) or 'none'}"
+    except Exception as exc:  # noqa: BLE001 - the test's own failure matters more
+        yield f"dead letters could not be listed: {exc}"
 
 
 @pytest.fixture(scope="session")

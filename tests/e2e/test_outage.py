@@ -67,7 +67,12 @@ def test_what_the_sdk_took_while_the_collector_was_away_is_all_delivered_though_
     assert (len(before_the_kill) + half, before_the_kill) == (len(promised), promised[: len(before_the_kill)])
     evidence = Evidence(pipeline)
     ids = {(SOURCE, id) for id, _ in promised}
-    wait_until(lambda: ids <= set(evidence.rds()) and ids <= set(evidence.lake()), "all that was promised is delivered")
+
+    def missing() -> str:
+        letters = [(letter.reason, letter.identities) for letter in evidence.letters()]
+        return f"all is delivered: not in rds {ids - set(evidence.rds())}, in the lake {ids - set(evidence.lake())}; {letters}"
+
+    wait_until(lambda: ids <= set(evidence.rds()) and ids <= set(evidence.lake()), missing)
     for exit, content in (("rds", _rds(pipeline)), ("lake", _lake(evidence))):
         assert Counter() == Counter(promised) - content, f"{exit}: lost, or under another id"
         assert {} == {one: count for one, count in content.items() if count > 1}, f"{exit}: doubled"

@@ -7,7 +7,7 @@ first act of a drain (TRAPS 11).
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from telemetry.metrics import Metrics
+from telemetry.metrics import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE, Metrics
 
 
 class Health:
@@ -19,9 +19,10 @@ class Health:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                status, body = health._answer(self.path, metrics)
+                openmetrics = "application/openmetrics-text" in self.headers.get("Accept", "")
+                status, body = health._answer(self.path, metrics, openmetrics)
                 self.send_response(status)
-                self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+                self.send_header("Content-Type", OPENMETRICS_CONTENT_TYPE if openmetrics else TEXT_CONTENT_TYPE)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -37,13 +38,13 @@ class Health:
     def set_ready(self, ready: bool) -> None:
         self._ready = ready
 
-    def _answer(self, path: str, metrics: Metrics) -> tuple[int, bytes]:
+    def _answer(self, path: str, metrics: Metrics, openmetrics: bool) -> tuple[int, bytes]:
         if path == "/livez":
             return 200, b"ok\n"
         if path == "/readyz":
             return (200, b"ready\n") if self._ready else (503, b"not ready\n")
         if path == "/metrics":
-            return 200, metrics.exposition()
+            return 200, metrics.exposition(openmetrics=openmetrics)
         return 404, b"there is /livez, /readyz and /metrics\n"
 
     def close(self) -> None:

@@ -5,14 +5,21 @@ an error's text. A part gets a `Metrics` from its composition root and binds chi
 child costs 0.8 us, a look-up by labels 3.3 us.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.openmetrics import exposition as _openmetrics_exposition
 
 F = TypeVar("F", Counter, Gauge)
 
 LATENCY_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# From a door to an exit: seconds when all is well, an hour when it is not.
+FRESHNESS_BUCKETS_SECONDS = (0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
+TEXT_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_CONTENT_TYPE = _openmetrics_exposition.CONTENT_TYPE_LATEST
+_latest_openmetrics: Any = _openmetrics_exposition.generate_latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +28,8 @@ class Metric:
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
+    # Of a histogram.
+    buckets: tuple[float, ...] = LATENCY_BUCKETS_SECONDS
 
 
 DOOR_EVENTS = Metric("spillway_door_events_total", "counter", "Events answered at a door.", ("door", "status"))
@@ -58,9 +67,87 @@ REDACTED_FIELDS = Metric("spillway_redacted_fields_total", "counter", "Fields ch
 ETL_ROWS = Metric("spillway_etl_rows_total", "counter", "Rows by exit and what became of them.", ("exit", "outcome"))
 ETL_BATCH_SECONDS = Metric("spillway_etl_batch_seconds", "histogram", "Duration of one micro-batch.", ("exit",))
 ETL_FRESHNESS_SECONDS = Metric(
-    "spillway_etl_freshness_seconds", "histogram", "From the door's accept time to being visible at an exit.", ("exit",)
+    "spillway_etl_freshness_seconds",
+    "histogram",
+    "From the door's accept time to being visible at an exit.",
+    ("exit",),
+    FRESHNESS_BUCKETS_SECONDS,
 )
 ETL_FAILURES = Metric("spillway_etl_failures_total", "counter", "Micro-batches that failed.", ("exit",))
+ETL_INPUT_RATE = Metric("spillway_etl_input_records_per_second", "gauge", "Records that came, as Spark measures it.", ("exit",))
+ETL_PROCESSING_RATE = Metric(
+    "spillway_etl_processed_records_per_second", "gauge", "Records that Spark could process a second while it worked.", ("exit",)
+)
+ETL_LAST_BATCH = Metric(
+    "spillway_etl_last_batch_timestamp_seconds", "gauge", "When this query last looked at the stream with success.", ("exit",)
+)
+
+DOOR_IN_FLIGHT_LIMIT_BYTES = Metric(
+    "spillway_door_in_flight_limit_bytes", "gauge", "Past so many bytes in flight a door refuses.", ("door",)
+)
+DOOR_QUEUE_AGE_SECONDS = Metric(
+    "spillway_door_queue_age_seconds", "gauge", "How long the oldest event that is not yet written has waited.", ("door",)
+)
+DOOR_TENANT_EVENTS = Metric(
+    "spillway_door_tenant_events_total", "counter", "Events stored, by tenant and type.", ("door", "tenant", "type")
+)
+KINESIS_WRITE_BYTES = Metric("spillway_kinesis_write_bytes_total", "counter", "Bytes confirmed, by shard.", ("stream", "shard"))
+KINESIS_SHARD_RECORDS = Metric(
+    "spillway_kinesis_shard_records_total", "counter", "Records confirmed, by shard.", ("stream", "shard")
+)
+CONSUMER_PROCESS_SECONDS = Metric(
+    "spillway_consumer_process_seconds", "histogram", "From a delivery's arrival here to its last write.", ("part",)
+)
+CONSUMER_WAIT_SECONDS = Metric(
+    "spillway_consumer_wait_seconds",
+    "histogram",
+    "How long a record lay in the stream before it was processed here.",
+    ("part",),
+    FRESHNESS_BUCKETS_SECONDS,
+)
+SDK_EVENTS = Metric("spillway_sdk_events_total", "counter", "Events by their final answer at the sender.", ("outcome",))
+SDK_SEND_SECONDS = Metric(
+    "spillway_sdk_send_seconds", "histogram", "From `send` to the collector's answer.", (), FRESHNESS_BUCKETS_SECONDS
+)
+SDK_PENDING_EVENTS = Metric("spillway_sdk_pending_events", "gauge", "Events without a final answer.")
+SDK_BUFFER_BYTES = Metric("spillway_sdk_buffer_bytes", "gauge", "Bytes in the spool, or in memory without one.")
+SDK_BUFFER_LIMIT_BYTES = Metric("spillway_sdk_buffer_limit_bytes", "gauge", "Past so many bytes `send` waits or refuses.")
+BACKUP_OBJECTS = Metric("spillway_backup_objects_total", "counter", "Backup objects read and found whole.", ("stream",))
+BACKUP_EVENTS = Metric("spillway_backup_events_total", "counter", "Events found in the backup.", ("stream",))
+BACKUP_DAMAGE = Metric("spillway_backup_damage_total", "counter", "Places where a backup object is damaged.", ("stream",))
+BACKUP_FRESHNESS_SECONDS = Metric(
+    "spillway_backup_freshness_seconds",
+    "histogram",
+    "From the door's accept time to the object in the backup.",
+    ("stream",),
+    FRESHNESS_BUCKETS_SECONDS,
+)
+BACKUP_BEHIND_SECONDS = Metric(
+    "spillway_backup_behind_seconds", "gauge", "Age of the oldest backup object that the auditor has not read.", ("stream",)
+)
+BACKUP_AUDIT_FAILURES = Metric("spillway_backup_audit_failures_total", "counter", "Rounds of the auditor that failed.")
+
+TELEMETRY_ITEMS = Metric(
+    "spillway_telemetry_items_total",
+    "counter",
+    "Spans and log lines by what became of them: shipped, dropped (queue full), failed (backend away).",
+    ("signal", "outcome"),
+)
+TELEMETRY_QUEUE_ITEMS = Metric(
+    "spillway_telemetry_queue_items", "gauge", "Spans and log lines that wait to be shipped.", ("signal",)
+)
+STORE_ITEMS = Metric(
+    "spillway_store_items_total", "counter", "Spans and log lines at the store: stored, refused, expired.", ("signal", "outcome")
+)
+STORE_WRITE_SECONDS = Metric("spillway_store_write_seconds", "histogram", "One transaction of the trace store.")
+STORE_BYTES = Metric("spillway_store_bytes", "gauge", "Size of the trace store on disk.")
+STORE_LIMIT_BYTES = Metric("spillway_store_limit_bytes", "gauge", "Past so many bytes the oldest traces go.")
+TRACES_JUDGED = Metric(
+    "spillway_traces_judged_total",
+    "counter",
+    "Traces of events, judged when they must be complete: whole, or partial by the first hop that is missing.",
+    ("verdict", "missing"),
+)
 
 CATALOGUE: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
@@ -83,7 +170,7 @@ class Metrics:
     def histogram(self, metric: Metric, **labels: str) -> Histogram:
         family = self._families.get(metric.name)
         if family is None:
-            family = Histogram(metric.name, metric.help, metric.labels, registry=self.registry, buckets=LATENCY_BUCKETS_SECONDS)
+            family = Histogram(metric.name, metric.help, metric.labels, registry=self.registry, buckets=metric.buckets)
             self._families[metric.name] = family
         assert isinstance(family, Histogram)
         return family.labels(**labels) if labels else family
@@ -106,5 +193,33 @@ class Metrics:
         """The current value of a counter or gauge: for tests and status pages."""
         return self.registry.get_sample_value(metric.name, labels) or 0.0
 
-    def exposition(self) -> bytes:
-        return generate_latest(self.registry)
+    def exposition(self, *, openmetrics: bool = False) -> bytes:
+        """What a scrape gets; only OpenMetrics has exemplars."""
+        return bytes(_latest_openmetrics(self.registry)) if openmetrics else generate_latest(self.registry)
+
+    @classmethod
+    def off(cls) -> "Metrics":
+        """Counts nothing, at no cost: what the price of counting is measured against."""
+        return _NoMetrics()
+
+
+class _Nothing:
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None: ...
+    def dec(self, amount: float = 1) -> None: ...
+    def set(self, value: float) -> None: ...
+    def set_function(self, function: Callable[[], float]) -> None: ...
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None: ...
+
+
+class _NoMetrics(Metrics):
+    def counter(self, metric: Metric, **labels: str) -> Counter:
+        return cast(Counter, _NOTHING)
+
+    def gauge(self, metric: Metric, **labels: str) -> Gauge:
+        return cast(Gauge, _NOTHING)
+
+    def histogram(self, metric: Metric, **labels: str) -> Histogram:
+        return cast(Histogram, _NOTHING)
+
+
+_NOTHING: Any = _Nothing()

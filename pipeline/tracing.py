@@ -3,7 +3,7 @@
 from pipeline.event import StoredRecord, text_attribute
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.gen.spillway.v1.record_pb2 import StoredBatch
-from telemetry.tracing import CANARY_ATTRIBUTE, TRACEPARENT_ATTRIBUTE, Trace, Tracer, trace_of
+from telemetry.tracing import CANARY_ATTRIBUTE, TRACEPARENT_ATTRIBUTE, Trace, Tracer, Value, trace_of
 
 
 def kept(tracer: Tracer, event: CloudEvent) -> Trace | None:
@@ -30,6 +30,10 @@ def unplanned(tracer: Tracer, event: CloudEvent, batch: StoredBatch, record: Sto
     if batch.door == "http" and record.stream != "web-events":
         hops += [("transcoder", door), ("grpc-door", "transcoder")]
     for hop, parent in hops:
-        attributes = {"spillway.rebuilt": True, "spillway.tenant": batch.tenant, "cloudevents.event_type": event.type}
+        attributes: dict[str, Value] = {
+            "spillway.rebuilt": True,
+            "spillway.tenant": batch.tenant,
+            "cloudevents.event_type": event.type,
+        }
         tracer.event(trace, hop, accepted_ns, arrived_ns, parent=parent, attributes=attributes, worker=batch.worker, part=hop)
     return trace

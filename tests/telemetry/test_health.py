@@ -42,5 +42,6 @@ def test_what_is_counted_is_exposed() -> None:
 def test_metric_names_are_unique_and_carry_their_unit() -> None:
     names = [metric.name for metric in CATALOGUE]
     assert sorted(set(names)) == sorted(names)
-    units = ("_total", "_seconds", "_bytes", "_usable")  # the last: a yes or no, 1 or 0
+    # The last: a yes or no, 1 or 0.
+    units = ("_total", "_seconds", "_bytes", "_events", "_items", "_per_second", "_usable")
     assert [] == [name for name in names if not name.endswith(units)]

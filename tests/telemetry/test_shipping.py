@@ -1,0 +1,103 @@
+"""Telemetry leaves the process without ever holding it up, and every item is accounted for."""
+
+import io
+import json
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from telemetry.log import Repeats, configure
+from telemetry.metrics import TELEMETRY_ITEMS, Metrics
+from telemetry.otlp import LogLine
+from telemetry.shipping import Shipper
+
+
+def _fates(metrics: Metrics) -> dict[str, float]:
+    outcomes = ("shipped", "dropped", "failed")
+    return {outcome: metrics.value(TELEMETRY_ITEMS, signal="spans", outcome=outcome) for outcome in outcomes}
+
+
+def test_what_is_put_is_shipped_in_order() -> None:
+    got: list[int] = []
+    metrics = Metrics()
+
+    def send(batch: Sequence[int]) -> bool:
+        got.extend(batch)
+        return True
+
+    shipper = Shipper("spans", send, metrics, ship_seconds=0.01)
+    for number in range(1_000):
+        shipper.put(number)
+    shipper.close()
+    assert list(range(1_000)) == got
+    assert {"shipped": 1_000, "dropped": 0, "failed": 0} == _fates(metrics)
+
+
+def test_a_backend_that_hangs_costs_what_is_over_the_bound_and_nobody_waits() -> None:
+    metrics, let_go = Metrics(), threading.Event()
+    taken: list[int] = []
+    began = threading.Event()
+
+    def send(batch: Sequence[int]) -> bool:
+        taken.append(len(batch))
+        began.set()
+        assert let_go.wait(30)
+        return True
+
+    shipper = Shipper("spans", send, metrics, queue_items_max=100, ship_seconds=0.01)
+    shipper.put(0)
+    assert began.wait(10)
+    for number in range(150):
+        shipper.put(number)
+    assert 50 == _fates(metrics)["dropped"]
+    let_go.set()
+    shipper.close()
+    assert {"shipped": 101, "dropped": 50, "failed": 0} == _fates(metrics)
+
+
+@pytest.mark.parametrize("how", ["answers no", "raises"])
+def test_a_backend_that_is_away_is_counted_and_healed_from(how: str) -> None:
+    metrics, away = Metrics(), [True]
+
+    def send(batch: Sequence[int]) -> bool:
+        if away[0] and how == "raises":
+            raise ConnectionError
+        return not away[0]
+
+    shipper = Shipper("spans", send, metrics, ship_seconds=0.01)
+    for number in range(10):
+        shipper.put(number)
+    assert shipper.flush(10)
+    assert {"shipped": 0, "dropped": 0, "failed": 10} == _fates(metrics)
+    away[0] = False
+    shipper.put(1)
+    shipper.close()
+    assert {"shipped": 1, "dropped": 0, "failed": 10} == _fates(metrics)
+
+
+def test_a_line_goes_to_the_file_and_to_the_backend_without_personal_data() -> None:
+    out, shipped = io.StringIO(), list[LogLine]()
+    log = configure("redactor", "redactor-1", stream=out, ship=shipped.append, scrub=lambda text: text.replace("ann@", "[x]"))
+    log.warning("dead letter", trace_id="4bf92f3577b34da6a3ce929d0e0e4736", event_id="ann@1", count=3)
+    line = json.loads(out.getvalue())
+    assert ("dead letter", "warning", "redactor", "redactor-1", "[x]1") == tuple(
+        line[key] for key in ("event", "level", "part", "worker", "event_id")
+    )
+    (sent,) = shipped
+    assert ("dead letter", "warning", "4bf92f3577b34da6a3ce929d0e0e4736") == (sent.event, sent.level, sent.trace_id)
+    assert {"part": "redactor", "worker": "redactor-1", "event_id": "[x]1", "count": 3} == dict(sent.fields)
+
+
+def test_a_line_that_repeats_is_held_back_and_counted() -> None:
+    now, out = [0.0], io.StringIO()
+    log = configure("door", stream=out, repeats=Repeats(3, 10.0, clock=lambda: now[0]))
+    for _ in range(10):
+        log.warning("the same")
+    log.warning("another")
+    now[0] = 11.0
+    log.warning("the same")
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [("the same", None)] * 3 + [("another", None), ("the same", 7)] == [
+        (line["event"], line.get("held_back")) for line in lines
+    ]

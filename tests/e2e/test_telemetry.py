@@ -1,0 +1,264 @@
+"""What an engineer on call sees of a live stack: whole traces, signals of every hop, panels with data; and it harms nothing."""
+
+import json
+import os
+import signal
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from dashboards.queries import all_queries
+
+from pipeline.gen.spillway.events.v1.acquisition_pb2 import PageViewed
+from pipeline.sdk.client import Client
+from telemetry.hops import BY_NAME, HOPS, expected_hops
+from telemetry.metrics import TELEMETRY_ITEMS, TRACES_JUDGED
+from telemetry.tracing import trace_of
+from tests.e2e.conftest import Pipeline, wait_until
+from tests.e2e.evidence import Evidence, let_in
+
+pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.timeout(420)]
+
+TRACES = 1_000
+AT_ONCE = 16
+WHOLE_SHARE_MIN = 0.999
+SOURCE = "/tests/telemetry"
+HEALED_SECONDS_MAX = 60.0
+
+
+def _get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=30.0) as answer:
+        return json.loads(answer.read())
+
+
+def _prometheus(pipeline: Pipeline, query: str) -> list[Any]:
+    said = _get(f"{pipeline.env['SPILLWAY_PROMETHEUS_URL']}/api/v1/query?{urllib.parse.urlencode({'query': query})}")
+    return list(said["data"]["result"])
+
+
+def _value(pipeline: Pipeline, query: str) -> float:
+    return sum(float(series["value"][1]) for series in _prometheus(pipeline, query))
+
+
+def _spans(pipeline: Pipeline, trace_id: str) -> list[dict[str, Any]]:
+    """The spans of a trace, each with its hop; none if the store does not know it."""
+    try:
+        said = _get(f"{pipeline.env['SPILLWAY_STORE_URL']}/api/traces/{trace_id}")
+    except urllib.error.HTTPError as exc:
+        if exc.code == 404:
+            return []
+        raise
+    found = []
+    for batch in said.get("batches") or said.get("resourceSpans"):
+        for scope in batch["scopeSpans"]:
+            for span in scope["spans"]:
+                attributes = {pair["key"]: next(iter(pair["value"].values())) for pair in span["attributes"]}
+                found.append(span | {"hop": attributes["spillway.hop"], "attributes": attributes})
+    return found
+
+
+def _hops(pipeline: Pipeline, trace_id: str) -> set[str]:
+    return {span["hop"] for span in _spans(pipeline, trace_id)}
+
+
+def _client(pipeline: Pipeline) -> Client:
+    return Client(pipeline.doors.grpc, pipeline.key, source=SOURCE)
+
+
+def _post(pipeline: Pipeline, id: str, traceparent: str = "") -> None:
+    event = {
+        "specversion": "1.0",
+        "id": id,
+        "source": SOURCE,
+        "type": PageViewed.DESCRIPTOR.full_name,
+        "time": "2026-11-25T05:00:00Z",
+        "datacontenttype": "application/json",
+        "data": {"pageUrl": "https://shop.example/"},
+    }
+    headers = {"authorization": f"Bearer {pipeline.key}", "content-type": "application/cloudevents+json"}
+    if traceparent:
+        headers["traceparent"] = traceparent
+    request = urllib.request.Request(f"{pipeline.doors.http}/v1/events", json.dumps(event).encode(), headers)
+    with urllib.request.urlopen(request, timeout=20.0) as answer:
+        assert 200 <= answer.status < 300
+
+
+def _tree(spans: list[dict[str, Any]]) -> dict[str, str]:
+    """Hop by hop, the hop of its parent; "" for the root, "?" for a parent that is not there."""
+    by_id = {span["spanId"]: span["hop"] for span in spans}
+    return {span["hop"]: by_id.get(span["parentSpanId"], "?") if span.get("parentSpanId") else "" for span in spans}
+
+
+@pytest.fixture
+def telemetry_env(pipeline: Pipeline) -> Iterator[Pipeline]:
+    """The SDK in this process ships its spans to the stack's store."""
+    before = dict(os.environ)
+    os.environ["SPILLWAY_TELEMETRY_OTLP_ENDPOINT"] = pipeline.env["SPILLWAY_TELEMETRY_OTLP_ENDPOINT"]
+    try:
+        yield let_in(pipeline)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def test_a_canary_event_of_the_sdk_is_one_trace_over_every_hop(telemetry_env: Pipeline) -> None:
+    pipeline = telemetry_env
+    with _client(pipeline) as client:
+        sent = client.send(PageViewed(page_url="https://shop.example/"), subject="visitor-1", canary="probe-1")
+        sent.result(30.0)
+    trace_id = trace_of(SOURCE, sent.id).hex_id
+    wanted = expected_hops(http=False, sdk=True)
+    wait_until(lambda: wanted <= _hops(pipeline, trace_id), lambda: f"a whole trace: {_hops(pipeline, trace_id)} of {wanted}")
+    tree = _tree(_spans(pipeline, trace_id))
+    assert {
+        "sdk": "",
+        "grpc-door": "sdk",
+        "redactor": "grpc-door",
+        "lake": "redactor",
+        "rds": "redactor",
+        "redis": "redactor",
+        "backup": "grpc-door",
+    } == {hop: tree[hop] for hop in wanted}
+    assert [] == [hop for hop, parent in tree.items() if parent == "?"]
+
+
+def test_a_canary_event_by_http_is_one_trace_and_child_of_the_page_that_sent_it(telemetry_env: Pipeline) -> None:
+    pipeline = telemetry_env
+    trace_id, page_span = os.urandom(16).hex(), os.urandom(8).hex()
+    _post(pipeline, f"page-{trace_id}", f"00-{trace_id}-{page_span}-01")
+    wanted = expected_hops(http=True, sdk=False) | {"backup/web-events"}
+    wait_until(lambda: wanted <= _hops(pipeline, trace_id), lambda: f"a whole trace: {_hops(pipeline, trace_id)} of {wanted}")
+    tree = _tree(_spans(pipeline, trace_id))
+    assert {
+        "http-door": "?",  # the page's own span, which is not in our store
+        "transcoder": "http-door",
+        "backup/web-events": "http-door",
+        "grpc-door": "transcoder",
+        "redactor": "grpc-door",
+        "backup": "grpc-door",
+        "lake": "redactor",
+        "rds": "redactor",
+        "redis": "redactor",
+    } == {hop: tree[hop] for hop in wanted}
+    assert ["http-door"] == [hop for hop, parent in tree.items() if parent == "?"]
+
+
+@pytest.mark.slow
+def test_of_a_thousand_traces_under_load_nearly_all_are_whole_and_the_figure_is_a_metric(telemetry_env: Pipeline) -> None:
+    pipeline = telemetry_env
+    judged = f'sum by (verdict) ({TRACES_JUDGED.name}{{verdict="%s"}})'
+    before = {verdict: _value(pipeline, judged % verdict) for verdict in ("whole", "partial")}
+    with _client(pipeline) as client:
+        # Each in company of nine that nobody traces.
+        sent = []
+        for number in range(10 * TRACES):
+            canary = "probe" if number % 10 == 0 else ""
+            delivery = client.send(
+                PageViewed(page_url=f"https://shop.example/{number}"), subject=f"v-{number % 50}", canary=canary
+            )
+            if canary:
+                sent.append(trace_of(SOURCE, delivery.id).hex_id)
+        client.flush(60.0)
+    wanted = expected_hops(http=False, sdk=True)
+    whole: set[str] = set()
+
+    def look() -> bool:
+        left = [trace_id for trace_id in sent if trace_id not in whole]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            whole.update(
+                id for id, hops in zip(left, pool.map(lambda id: _hops(pipeline, id), left), strict=True) if wanted <= hops
+            )
+        return len(whole) >= WHOLE_SHARE_MIN * TRACES
+
+    wait_until(look, lambda: f"{WHOLE_SHARE_MIN:.1%} of the traces are whole: {len(whole)} of {len(sent)}")
+
+    def gained(verdict: str) -> float:
+        return _value(pipeline, judged % verdict) - before[verdict]
+
+    wait_until(
+        lambda: gained("whole") + gained("partial") >= TRACES, lambda: f"all judged: {gained('whole')}, {gained('partial')}"
+    )
+    assert gained("whole") >= WHOLE_SHARE_MIN * TRACES
+    print(f"whole: {len(whole)} of {len(sent)}; judged whole {gained('whole'):.0f}, partial {gained('partial'):.0f}")
+
+
+def test_every_signal_of_every_hop_reports_in_a_live_run(telemetry_env: Pipeline) -> None:
+    """The SDK's are those of a producer that has a port of its own: tests/sdk has them."""
+    pipeline = telemetry_env
+    for number in range(20):
+        _post(pipeline, f"signal-{number}-{time.time_ns()}")
+    missing: set[tuple[str, str]] = set()
+
+    def all_there() -> bool:
+        missing.clear()
+        for hop in HOPS:
+            for name, one in hop.signals.items():
+                if hop.name != "sdk" and not _prometheus(pipeline, one.at("1m")):
+                    missing.add((hop.name, name))
+        return not missing
+
+    wait_until(all_there, lambda: f"every hop has its four signals; no data: {sorted(missing)}", 90.0)
+
+
+def test_the_traffic_of_every_hop_moves_with_the_events(telemetry_env: Pipeline) -> None:
+    """A query that is answered may still read the wrong series."""
+    pipeline = telemetry_env
+    still = [hop for hop in BY_NAME if hop not in ("sdk",)]
+    for number in range(50):
+        _post(pipeline, f"traffic-{number}-{time.time_ns()}")
+
+    def moved() -> bool:
+        still[:] = [name for name in still if _value(pipeline, BY_NAME[name].traffic.at("1m")) == 0.0]
+        return not still
+
+    wait_until(moved, lambda: f"traffic at every hop; none at {still}", 90.0)
+
+
+@pytest.mark.slow
+def test_the_store_may_die_and_fill_with_rubbish_and_no_event_is_touched(telemetry_env: Pipeline) -> None:
+    pipeline = telemetry_env
+    lost = f'sum({TELEMETRY_ITEMS.name}{{outcome=~"failed|dropped"}})'
+    before = _value(pipeline, lost)
+    pipeline.stack.hold("store")
+    os.kill(pipeline.stack.pid("store"), signal.SIGKILL)
+    ids = []
+    try:
+        with _client(pipeline) as client:
+            for number in range(200):
+                page = PageViewed(page_url=f"https://shop.example/{number}")
+                ids.append(client.send(page, subject="v", canary="probe").id)
+            client.flush(30.0)
+        evidence = Evidence(pipeline)
+        wanted = {(SOURCE, id) for id in ids}
+        wait_until(lambda: wanted <= set(evidence.rds()) and wanted <= set(evidence.lake()), "all are delivered without a store")
+        wait_until(lambda: _value(pipeline, lost) > before, "the loss of telemetry shows", HEALED_SECONDS_MAX)
+    finally:
+        pipeline.stack.release("store")
+        pipeline.stack.wait_ready("store", HEALED_SECONDS_MAX)
+    assert Counter(dict.fromkeys(wanted, 1)) == Counter({one: count for one, count in evidence.rds().items() if one in wanted})
+    # It heals by itself.
+    id = f"after-{time.time_ns()}"
+    _post(pipeline, id, f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01")
+    known = f"{pipeline.env['SPILLWAY_STORE_URL']}/api/events/{id}"
+    wait_until(lambda: _get(known)["traces"], "spans arrive again", HEALED_SECONDS_MAX)
+
+
+def test_every_panel_of_every_dashboard_has_data(telemetry_env: Pipeline) -> None:
+    pipeline = telemetry_env
+    queries = all_queries()
+    assert queries
+    for number in range(50):
+        _post(pipeline, f"panel-{number}-{time.time_ns()}")
+    empty: list[tuple[str, str, str]] = []
+
+    def answered() -> bool:
+        empty[:] = [row for row in (empty or queries) if not _prometheus(pipeline, row[2])]
+        return not empty
+
+    wait_until(answered, lambda: f"every panel has data; these have none: {empty}", 150.0)

@@ -27,7 +27,9 @@ class Signal:
     limit: float | None = None
 
     def at(self, window: str = "1m", selector: str = "") -> str:
-        return self.query.replace("$window", window).replace("$selector", selector)
+        query = self.query.replace("$window", window).replace("$selector", selector)
+        # A selector without labels of its own begins with what the reader adds.
+        return query.replace("{,", "{")
 
 
 @dataclass(frozen=True, slots=True)

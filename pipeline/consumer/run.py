@@ -24,23 +24,29 @@ from botocore.config import Config
 from pipeline.backup.objects import S3Objects
 from pipeline.config import Settings, load
 from pipeline.consumer.dynamodb import TABLE, DynamoLeases
+from pipeline.consumer.hop import HopTelemetry
 from pipeline.consumer.journal import LoggedJournal
 from pipeline.consumer.kinesis import KinesisStream
-from pipeline.consumer.reader import Bounds
+from pipeline.consumer.reader import Bounds, Happening, Journal
 from pipeline.consumer.stream import Processor
 from pipeline.consumer.worker import Pace, Worker
+from pipeline.dead_letters.letters import CORRUPT, POISON
 from pipeline.dead_letters.writer import StoredDeadLetters, bury_at
 from pipeline.errors import Permanent, Retryable
 from pipeline.streams.aws import BotocoreAccess
-from telemetry.health import Health
 from telemetry.log import Logger, configure
-from telemetry.metrics import Metrics
+from telemetry.metrics import DEAD_LETTERS, Metrics
 from telemetry.personal_data import mask
+from telemetry.process import Telemetry
+from telemetry.settings import TelemetrySettings
+from telemetry.tracing import Tracer
 
 # botocore's own retries stay within what a lease survives.
 CALLS = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
 EXIT_CONFIGURATION = 78  # sysexits.h: EX_CONFIG
 TABLE_WAIT_SECONDS = 2.0
+# What is left to be shipped at the end has so long, of each signal; with the drain it stays within what a kill leaves.
+SHIP_SECONDS_MAX = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ class Tools:
     metrics: Metrics
     log: Logger
     letters: StoredDeadLetters
+    tracer: Tracer
 
 
 Build = Callable[[Tools], AbstractAsyncContextManager[Processor]]
@@ -76,47 +83,49 @@ def run(part: str, stream_of: Callable[[Settings], str], build: Build) -> int:
 
     0 after a drain; 78 if a person must mend the configuration, the policy or the schema first.
     """
-    log = configure(part, scrub=mask)
+    log, telemetry = configure(part, scrub=mask), None
     try:
-        settings, consuming = load(Settings), load(ConsumerSettings)
+        settings, consuming, telling = load(Settings), load(ConsumerSettings), load(TelemetrySettings)
         worker = settings.worker or f"{part}-{os.getpid()}"
-        log = configure(part, worker, scrub=mask)
-        asyncio.run(_serve(part, worker, stream_of(settings), settings, consuming, build, log))
+        telemetry = Telemetry.begin(part, worker, telling, health_port=settings.health_port, scrub=mask)
+        log = telemetry.log
+        asyncio.run(_serve(telemetry, stream_of(settings), settings, consuming, build))
     except Permanent as exc:
         log.error("refused to run", kind=type(exc).__name__, detail=str(exc))
         print(f"{part}: {exc}", file=sys.stderr)
         return EXIT_CONFIGURATION
+    finally:
+        if telemetry is not None:
+            telemetry.end(SHIP_SECONDS_MAX)
     return 0
 
 
-async def _serve(
-    part: str, worker: str, stream_name: str, settings: Settings, consuming: ConsumerSettings, build: Build, log: Logger
-) -> None:
-    metrics = Metrics()
+async def _serve(telemetry: Telemetry, stream_name: str, settings: Settings, consuming: ConsumerSettings, build: Build) -> None:
+    part, metrics, log, tracer = telemetry.part, telemetry.metrics, telemetry.log, telemetry.tracer
     region = settings.region
     bucket = S3Objects(boto3.client("s3", region_name=region, config=CALLS), settings.bucket)
-    letters = StoredDeadLetters(bucket, metrics, lambda: time.time_ns() // 1_000)
+    letters = StoredDeadLetters(bucket, metrics, lambda: time.time_ns() // 1_000, log)
+    for reason in (CORRUPT, POISON):  # shown from the start, as zero
+        metrics.counter(DEAD_LETTERS, stage=part, reason=reason)
     leases = DynamoLeases(boto3.client("dynamodb", region_name=region, config=CALLS), part, stream_name, consuming.table)
     stopping = _on_signals()
     async with AsyncExitStack() as stack:
-        processor = await stack.enter_async_context(build(Tools(settings, metrics, log, letters)))
+        processor = await stack.enter_async_context(build(Tools(settings, metrics, log, letters, tracer)))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         access = BotocoreAccess("kinesis", region)
         stream = KinesisStream(boto3.client("kinesis", region_name=region, config=CALLS), session, access, stream_name, part)
-        health = Health(metrics, settings.health_port) if settings.health_port is not None else None
-        if health is not None:
-            stack.callback(health.close)
-            stopping.on_set(lambda: health.set_ready(False))
-            health.set_ready(True)
-        log.info("started", stream=stream_name, health_port=health.port if health else None)
-        await _table(leases, stopping.event, log)
+        journal = LoggedJournal(part, metrics, log, stream=stream_name)
+        stopping.on_set(lambda: telemetry.set_ready(False))
+        telemetry.set_ready(True)
+        log.info("started", stream=stream_name, health_port=telemetry.health.port if telemetry.health else None)
+        await _table(leases, stopping.event, journal)
         consumer = Worker(
-            name=f"{worker}/{secrets.token_hex(4)}",
+            name=f"{telemetry.worker}/{secrets.token_hex(4)}",
             stream=stream,
             leases=leases,
             processor=processor,
-            bury=bury_at(part, letters),
-            journal=LoggedJournal(part, metrics, log),
+            bury=bury_at(part, letters, HopTelemetry(part, metrics, tracer).buried),
+            journal=journal,
             clock=time.monotonic,
             random=random.random,
             bounds=Bounds(retries_max=consuming.retries_max, tries_max=consuming.tries_max, takes_max=consuming.takes_max),
@@ -155,13 +164,13 @@ def _on_signals() -> _Stopping:
     return stopping
 
 
-async def _table(leases: DynamoLeases, stopping: asyncio.Event, log: Logger) -> None:
+async def _table(leases: DynamoLeases, stopping: asyncio.Event, journal: Journal) -> None:
     """Have a lease table, however long the store takes to come up."""
     while not stopping.is_set():
         try:
             return await leases.ensure_table()
         except Retryable as exc:
-            log.warning("the lease table can't be reached", detail=str(exc))
+            journal(Happening("blind", "", detail=f"the lease table can't be reached: {exc}"))
         try:
             async with asyncio.timeout(TABLE_WAIT_SECONDS):
                 await stopping.wait()

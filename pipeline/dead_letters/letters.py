@@ -65,6 +65,17 @@ def event_letter(stage: str, reason: str, detail: str, record: StoredRecord, bat
     return Letter(stage, reason, detail, record, index, alone)
 
 
+def original_of(letter: Letter) -> StoredBatch | None:
+    """The events of a letter that is to be written; None if not even its record can be read."""
+    if letter.original is not None:
+        return letter.original if letter.original.events else None
+    try:
+        batch = StoredBatch.FromString(frame.decode(letter.record.data))
+    except (Corrupt, DecodeError):
+        return None
+    return batch if batch.events else None
+
+
 def word(reason: str) -> str:
     return reason if _WORD.match(reason) else "other"
 

@@ -2,6 +2,9 @@
 
 A write that returns has stored every letter; one that raises has to be taken as not having stored any, and the shard stops: what
 can't be kept is not skipped (TRAPS 17). Writing again is harmless, the keys are the same (letters.py).
+
+Each letter that is written is one line in the log, with its key and the ids by which its event's trace is found; it never holds
+the payload.
 """
 
 import asyncio
@@ -12,9 +15,11 @@ from typing import Protocol
 
 from pipeline.backup.objects import Objects
 from pipeline.consumer.stream import Bury
-from pipeline.dead_letters.letters import Letter, encode, key_of, metadata_of, word
-from pipeline.event import StoredRecord
+from pipeline.dead_letters.letters import Letter, encode, key_of, metadata_of, original_of, word
+from pipeline.event import StoredRecord, text_attribute
+from telemetry.log import Logger
 from telemetry.metrics import DEAD_LETTERS, Metrics
+from telemetry.tracing import TRACEPARENT_ATTRIBUTE, trace_of
 
 WRITES_AT_ONCE_MAX = 8
 
@@ -39,9 +44,10 @@ class MemoryDeadLetters:
 
 
 class StoredDeadLetters:
-    """Letters as objects, a bounded number at once. `now_micros` is the wall clock."""
+    """Letters as objects, a bounded number at once. `now_micros` is the wall clock; without `log` no lines are written."""
 
-    def __init__(self, objects: Objects, metrics: Metrics, now_micros: Callable[[], int]) -> None:
+    def __init__(self, objects: Objects, metrics: Metrics, now_micros: Callable[[], int], log: Logger | None = None) -> None:
+        self._log = log
         self._objects = objects
         self._metrics = metrics
         self._now_micros = now_micros
@@ -63,12 +69,48 @@ class StoredDeadLetters:
     def _put(self, letter: Letter) -> None:
         self._objects.put(key_of(letter), encode(letter, self._now_micros()), metadata_of(letter))
         self._metrics.counter(DEAD_LETTERS, stage=word(letter.stage), reason=word(letter.reason)).inc()
+        if self._log is not None:
+            self._log.warning("dead letter", **line_of(letter))
 
 
-def bury_at(stage: str, letters: DeadLetters) -> Bury:
-    """What a consumer of this stage does with a record that it can't get past."""
+def line_of(letter: Letter) -> dict[str, str | int]:
+    """What a log line says of a letter. A record's letter goes by the record's first event, and says how many there are."""
+    record = letter.record
+    line: dict[str, str | int] = {
+        "stage": word(letter.stage),
+        "reason": word(letter.reason),
+        "detail": letter.detail,
+        "key": key_of(letter),
+        "stream": record.stream,
+        "shard": record.shard_id,
+        "sequence_number": record.sequence_number,
+        "index": letter.index,
+    }
+    batch = original_of(letter)
+    if batch is None:
+        return line
+    event = batch.events[0]
+    trace = trace_of(event.source, event.id, text_attribute(event, TRACEPARENT_ATTRIBUTE))
+    return line | {
+        "event_id": event.id,
+        "event_source": event.source,
+        "event_type": event.type,
+        "trace_id": trace.hex_id,
+        "tenant": batch.tenant,
+        "events": len(batch.events),
+    }
+
+
+def bury_at(stage: str, letters: DeadLetters, buried: Callable[[StoredRecord, str, str], None] | None = None) -> Bury:
+    """What a consumer of this stage does with a record that it can't get past.
+
+    `buried` is told of it afterwards: the record, the reason, the letter's key.
+    """
 
     async def bury(record: StoredRecord, reason: str, detail: str) -> None:
-        await letters.write([Letter(stage, reason, detail, record)])
+        letter = Letter(stage, reason, detail, record)
+        await letters.write([letter])
+        if buried is not None:
+            buried(record, word(reason), key_of(letter))
 
     return bury

@@ -35,13 +35,15 @@ _SHAPES = {
     "traceparent": re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"),
     "datacontenttype": re.compile(r"application/(?:json|protobuf)"),
 }
+# What `Redacted.changed` counts; "attribute" is a text of the envelope.
+ACTIONS = ("drop", "mask", "pseudonymise", "generalise", "scan", "attribute")
 _PROTO_DATA_PREFIX = "type.googleapis.com/"
 
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
     """`clean` holds the events that passed, in their order; `refused` the places (in the batch, from 0) and reasons of the
-    others; `changed` counts changed fields by what was done: "drop", "mask", "pseudonymise", "generalise", "scan"."""
+    others; `changed` counts changed fields by what was done: one of `ACTIONS`."""
 
     clean: StoredBatch
     refused: tuple[tuple[int, InvalidEvent], ...]

@@ -31,6 +31,12 @@ class Cleaned:
     refused: list[tuple[int, InvalidEvent]] = field(default_factory=list)
     changed: dict[str, int] = field(default_factory=dict)
 
+    def record_of(self, events: int) -> dict[int, int]:
+        """Which of `records` each event is in that passed, by its place in the batch of so many `events`."""
+        refused = {index for index, _ in self.refused}
+        passed = (index for index in range(events) if index not in refused)
+        return {next(passed): number for number, record in enumerate(self.records) for _ in range(record.events)}
+
 
 def clean(redactor: Redacts, batch: StoredBatch) -> Cleaned:
     """Raises: Retryable: the tenant's key can't be had."""

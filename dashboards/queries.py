@@ -14,7 +14,7 @@ from typing import Any
 JSON_FOLDER = Path(__file__).parent / "json"
 DEFAULT_WINDOW = "1m"
 # `$name`, `${name}` and `${name:format}`.
-_VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::[^}]*)?\}|(?P<bare>\w+))")
+_VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::[^}]*)?\}|(?P<bare>[A-Za-z_]\w*))")
 
 Dashboard = dict[str, Any]
 
@@ -46,8 +46,8 @@ def variables_of(dashboard: Dashboard) -> dict[str, str]:
 
 
 def resolve(expr: str, window: str = DEFAULT_WINDOW, variables: Mapping[str, str] | None = None) -> str:
-    """PromQL that Prometheus takes. `window` is what ranges of `$__rate_interval`, `$__interval` and `$__range` become; `variables`
-    are the reader's choices, the defaults of the committed dashboards where he has none.
+    """PromQL that Prometheus takes. `window` stands for `$__rate_interval`, `$__interval` and `$__range`; `variables` are the
+    reader's choices, with the defaults of the committed dashboards where there is none.
 
     Raises:
         UnknownVariable: the expression has another variable.

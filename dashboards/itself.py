@@ -1,0 +1,135 @@
+"""Telemetry itself: what watches must be watched, or silence looks like health."""
+
+from dashboards.page import Ask, Page, Panel, Query, Row
+from telemetry import metrics as m
+from telemetry.hops import BY_NAME
+
+UID = "spillway-telemetry"
+HOP = "telemetry"
+ask = Ask()
+
+
+def page() -> Page:
+    return Page(
+        uid=UID,
+        title="Telemetry itself",
+        description="What was shipped, dropped and failed; the trace store; the scraping. Trouble here never touches events.",
+        rows=(Row("On the way to the store", _shipping()), Row("The store", _store()), Row("Prometheus", _scraping())),
+    )
+
+
+def _shipping() -> tuple[Panel, ...]:
+    items = m.TELEMETRY_ITEMS.name
+    lost = ask.rate(items, "process", outcome="~dropped|failed")
+    everything = ask.rate(items, "process")
+    return (
+        Panel(
+            "Shipped, dropped, failed",
+            "cps",
+            "Spans and log lines by what became of them. Dropped: the queue was full. Failed: the store was away.",
+            "Dropped: lower the sampled share or look for a flood of log lines. Failed: see the store below.",
+            (Query(ask.rate(items, "signal, outcome"), "{{signal}} {{outcome}}"),),
+            hop=HOP,
+        ),
+        Panel(
+            "Share lost, by process",
+            "percentunit",
+            "Which process loses telemetry. Its charts are right all the same: metrics are scraped, not shipped.",
+            "One process: it is flooded. All: the store.",
+            (Query(f"({lost}) / (({everything}) > 0) or ({everything}) * 0", "{{process}}"),),
+            limit=0.001,
+            hop=HOP,
+        ),
+        Panel(
+            "Waiting to be shipped, by process",
+            "short",
+            "Spans and log lines in the queue. The queue has a bound, so this never costs much memory.",
+            "At its bound things are dropped: see above.",
+            (Query(ask.now("sum", m.TELEMETRY_QUEUE_ITEMS.name, "process, signal"), "{{process}} {{signal}}"),),
+            hop=HOP,
+        ),
+        Panel(
+            "Lost in the last hour",
+            "short",
+            "Spans and log lines that never reached the store.",
+            "More than a few: traces of that time may be partial, and say so.",
+            (Query(f'sum by (signal) (increase({items}{{outcome=~"dropped|failed"}}[1h]))', "{{signal}}"),),
+            "number",
+            hop=HOP,
+            limit=100.0,
+        ),
+    )
+
+
+def _store() -> tuple[Panel, ...]:
+    hop = BY_NAME[HOP]
+    return (
+        Panel(
+            "Arrived, by outcome",
+            "cps",
+            "Stored, refused, or expired by age and size.",
+            "Refused: disk full or flooded. It heals by itself when the load falls or space is freed.",
+            (Query(ask.rate(m.STORE_ITEMS.name, "signal, outcome"), "{{signal}} {{outcome}}"),),
+            hop=HOP,
+        ),
+        Panel(
+            "One transaction",
+            "s",
+            "How long a write to the store's file takes. Clients never wait for it.",
+            "Slow: the disk is busy, or the file is near its limit and expiring.",
+            (
+                Query(ask.quantile(0.99, m.STORE_WRITE_SECONDS.name), "p99"),
+                Query(ask.quantile(0.5, m.STORE_WRITE_SECONDS.name), "p50"),
+            ),
+            limit=hop.latency.limit,
+            hop=HOP,
+        ),
+        Panel(
+            "Size and limit",
+            "bytes",
+            "The store's file on disk. At the limit the oldest traces go.",
+            "If what you look for is gone already: raise the limit, or lower the sampled share.",
+            (Query(ask.now("max", m.STORE_BYTES.name), "size"), Query(ask.now("max", m.STORE_LIMIT_BYTES.name), "limit")),
+            hop=HOP,
+        ),
+        Panel(
+            "Traces judged, by verdict",
+            "cps",
+            "Each traced event is judged when its trace must be complete.",
+            "Partial ones: see delivery and freshness for the hop that is missing.",
+            (Query(ask.rate(m.TRACES_JUDGED.name, "verdict"), "{{verdict}}"),),
+            hop=HOP,
+        ),
+    )
+
+
+def _scraping() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            "Processes that answer a scrape",
+            "short",
+            "1 for each worker that Prometheus reads. What is not read has no charts and no alerts.",
+            "0: the process is dead, or its metrics port is blocked. `spillway status` knows.",
+            (Query("min by (process, worker) (up)", "{{worker}}"),),
+            limit=1.0,
+            falling=True,
+            hop=HOP,
+        ),
+        Panel(
+            "Time of a scrape, by process",
+            "s",
+            "How long a process takes to answer.",
+            "Above a second: the process is starved of CPU, or has far too many series.",
+            (Query("max by (process) (scrape_duration_seconds)", "{{process}}"),),
+            limit=1.0,
+            hop=HOP,
+        ),
+        Panel(
+            "Samples a scrape, by process",
+            "short",
+            "How many series a process reports. Labels are bounded, so this is flat after the start.",
+            "Growing: a label has values that are not bounded. Find it before Prometheus runs out of memory.",
+            (Query("sum by (process) (scrape_samples_scraped)", "{{process}}"),),
+            hop=HOP,
+        ),
+    )

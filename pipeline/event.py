@@ -126,6 +126,8 @@ class Record:
     explicit_hash_key: str
     # How many events are inside: for counting, not stored.
     events: int = 1
+    # The trace of one of them that is kept, if there is one, as 32 hexadecimal digits: for exemplars, not stored.
+    trace_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,9 @@ CATALOGUE: tuple[Metric, ...] = tuple(value for value in list(globals().values()
 class Metrics:
     """Makes bound children of the catalogue's metrics, in a registry of its own."""
 
+    # False: nothing is counted, so nothing need be added up for it.
+    on = True
+
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         self._families: dict[str, Counter | Gauge | Histogram] = {}
@@ -212,6 +215,8 @@ class _Nothing:
 
 
 class _NoMetrics(Metrics):
+    on = False
+
     def counter(self, metric: Metric, **labels: str) -> Counter:
         return cast(Counter, _NOTHING)
 

@@ -9,6 +9,7 @@ turns it into its own kind of status, once.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -17,21 +18,32 @@ from typing import Any
 from pipeline.doors.accept import Acceptance, Accepted, Decision
 from pipeline.doors.keys import KeyStore, is_tenant
 from pipeline.doors.reasons import Reason
+from pipeline.doors.spans import Answered, DoorSpans
 from pipeline.errors import SpillwayError
 from pipeline.streams.batching import EXPIRED, GIVEN_UP, Origin, Request
 from pipeline.streams.group_commit import GroupCommit
-from pipeline.streams.sink import NotWritten, Outcome, Written
+from pipeline.streams.sink import NotWritten, Written
+from telemetry.log import Logger
 from telemetry.metrics import (
     DOOR_EVENTS,
     DOOR_IN_FLIGHT_BYTES,
+    DOOR_IN_FLIGHT_LIMIT_BYTES,
     DOOR_LOST_EVENTS,
+    DOOR_QUEUE_AGE_SECONDS,
     DOOR_REJECTIONS,
     DOOR_REQUEST_SECONDS,
+    DOOR_TENANT_EVENTS,
     Metrics,
 )
+from telemetry.tracing import TRACEPARENT_ATTRIBUTE, parse_traceparent
 
 DOORS = ("grpc", "http")
 OVERLOADED_RETRY_SECONDS = 1.0
+# Tenants that are counted apart, the first so many; those beyond are one, "other".
+TENANT_LABELS_MAX = 100
+# Looks at a queue that changes under the eye, before it is called empty.
+_LOOKS_MAX = 5
+_STREAMS = {"grpc": "events", "http": "web-events"}
 # A transcoder's clock may be this far ahead of ours.
 _CLOCK_SKEW_MICROS = 60_000_000
 _ON_BEHALF = ("spillway-tenant", "spillway-accepted-at-micros", "spillway-door")
@@ -44,6 +56,9 @@ class Status(IntEnum):
     QUEUED = 2
     REJECTED = 3
     RETRY = 4
+
+
+_WORDS = {int(status): status.name.lower() for status in Status}
 
 
 class NotTaken(SpillwayError):
@@ -72,6 +87,8 @@ class Answer:
 
     statuses: Sequence[int]
     problems: Sequence[Problem] = ()
+    # How many of the problems are rejections.
+    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +97,8 @@ class Caller:
 
     origin: Origin
     guaranteed: bool
+    # The request's own trace context, if it says "sampled": a `traceparent` for its events that carry none.
+    context: str = ""
 
 
 _RETRY_MESSAGES = {
@@ -95,14 +114,14 @@ class InFlight:
     """Bytes taken in and not yet settled, of all and of each tenant."""
 
     def __init__(self, bytes_max: int, tenant_bytes_max: int) -> None:
-        self._bytes_max, self._tenant_bytes_max = bytes_max, tenant_bytes_max
+        self.bytes_max, self._tenant_bytes_max = bytes_max, tenant_bytes_max
         self._tenants: dict[str, int] = {}
         self.bytes = 0
 
     def take(self, tenant: str, size: int) -> "Hold | None":
         """A hold to be released once, or None if there is no room."""
         of_tenant = self._tenants.get(tenant, 0) + size
-        if self.bytes + size > self._bytes_max or of_tenant > self._tenant_bytes_max:
+        if self.bytes + size > self.bytes_max or of_tenant > self._tenant_bytes_max:
             return None
         self.bytes += size
         self._tenants[tenant] = of_tenant
@@ -148,7 +167,10 @@ class Collector:
         clock_micros: Callable[[], int],
         write_seconds: float,
         metrics: Metrics,
+        log: Logger | None = None,
+        stream: str = "",
     ) -> None:
+        """`acceptance` brings the tracer; `stream` is the one that `commit` writes to, for the names of spans."""
         self.door, self.acceptance, self.clock_micros = door, acceptance, clock_micros
         self.draining = False
         self._keys, self._commit, self._in_flight = keys, commit, in_flight
@@ -157,10 +179,21 @@ class Collector:
         self._by_status: dict[int, Any] = {
             status: metrics.counter(DOOR_EVENTS, door=door, status=status.name.lower()) for status in Status
         }
-        self._by_reason: dict[Reason, Any] = {}
+        self._by_reason: dict[Reason, Any] = {
+            reason: metrics.counter(DOOR_REJECTIONS, door=door, reason=str(reason)) for reason in Reason
+        }
         self._lost = metrics.counter(DOOR_LOST_EVENTS, door=door)
         self.request_seconds = metrics.histogram(DOOR_REQUEST_SECONDS, door=door)
         metrics.gauge(DOOR_IN_FLIGHT_BYTES, door=door).set_function(lambda: in_flight.bytes)
+        metrics.gauge(DOOR_IN_FLIGHT_LIMIT_BYTES, door=door).set(in_flight.bytes_max)
+        metrics.gauge(DOOR_QUEUE_AGE_SECONDS, door=door).set_function(self._oldest_seconds)
+        # Requests with events that are not yet written, in the order of their arrival.
+        self._unsettled: dict[Request, None] = {}
+        self._tenants: set[str] = set()
+        self._by_tenant: dict[tuple[str, str], Any] = {}
+        self._counting = metrics.on
+        self._tracer_on = acceptance.tracer.on
+        self._spans = DoorSpans(door, stream or _STREAMS.get(door, door), acceptance.tracer, log)
 
     def identify(self, metadata: Mapping[str, str]) -> Caller:
         """Raises: NotTaken: the key is not known or revoked, or the metadata asks for what it may not have."""
@@ -177,7 +210,8 @@ class Collector:
                     Reason.FORBIDDEN, "only a key of role service may act for a tenant: leave out spillway-tenant and its kin"
                 )
             origin = self._on_behalf(key.tenant, metadata)
-        return Caller(origin, delivery == "guaranteed")
+        traceparent = metadata.get(TRACEPARENT_ATTRIBUTE, "")
+        return Caller(origin, delivery == "guaranteed", sampled(traceparent) if traceparent else "")
 
     def _on_behalf(self, own_tenant: str, metadata: Mapping[str, str]) -> Origin:
         tenant = metadata.get("spillway-tenant", own_tenant)
@@ -202,8 +236,14 @@ class Collector:
             )
         return hold
 
-    async def publish(self, caller: Caller, decisions: Sequence[Decision], hold: Hold, wait_seconds: float | None) -> Answer:
-        """The answer, after at most `wait_seconds`. Leaving earlier does not stop the write."""
+    async def publish(
+        self, caller: Caller, decisions: Sequence[Decision], hold: Hold, wait_seconds: float | None, began: float | None = None
+    ) -> Answer:
+        """The answer, after at most `wait_seconds`. Leaving earlier does not stop the write.
+
+        `began`: when the request arrived, by `time.perf_counter`; now, if it is not given.
+        """
+        began = time.perf_counter() if began is None else began
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[Answer | None] = loop.create_future()
 
@@ -219,7 +259,9 @@ class Collector:
         finally:
             alarm.cancel()
         if value is None:
-            value = self._answer(decisions, [] if request is None else list(request.outcomes))
+            value = self._answer(decisions, request)
+        exemplar = self.told(caller, decisions, value, began, request)
+        self.request_seconds.observe(time.perf_counter() - began, exemplar)
         return value
 
     def submit(
@@ -230,36 +272,71 @@ class Collector:
         accepted = [decision for decision in decisions if isinstance(decision, Accepted)]
         if not accepted:
             hold.release()
-            answer(self._answer(decisions, []))
+            answer(self._answer(decisions, None))
             return None
+        slices, encoded, types, traces = zip(*accepted, strict=True)
 
         def settled(request: Request) -> None:
+            request.settled_at = time.perf_counter()
+            del self._unsettled[request]
             hold.release()
+            self._count_stored(caller.origin.tenant, types, request)
             if caller.guaranteed:
-                answer(self._answer(decisions, request.outcomes))
-            else:
+                answer(self._answer(decisions, request))
+            elif not request.all_written:
                 self._lost.inc(sum(not isinstance(outcome, Written) for outcome in request.outcomes))
+            if request.traces:
+                asyncio.get_running_loop().call_soon(self._spans.written, caller.origin, request, request.traces)
 
         request = self._commit.submit(
             caller.origin,
-            [decision.slice for decision in accepted],
-            [decision.encoded for decision in accepted],
+            slices,
+            encoded,
             deadline_seconds=self._write_seconds,
             on_settled=settled,
+            traces={at: trace for at, trace in enumerate(traces) if trace is not None} if any(traces) else None,
         )
+        request.submitted_at = time.perf_counter()
+        self._unsettled[request] = None
         if not caller.guaranteed:
             answer(self._answer(decisions, None))
         return request
 
-    def _answer(self, decisions: Sequence[Decision], outcomes: Sequence[Outcome] | None) -> Answer:
-        """`outcomes` by accepted event; None: they are queued and nobody waits."""
-        stored = Status.QUEUED if outcomes is None else Status.ACCEPTED
+    def told(
+        self, caller: Caller, decisions: Sequence[Decision], answer: Answer, began: float, request: Request | None
+    ) -> dict[str, str] | None:
+        """Have the spans made of what was just answered, if there is cause; an exemplar, if an event of it is traced."""
+        if not self._tracer_on:
+            return None
+        ended = time.perf_counter()
+        if request is not None:
+            traces = request.traces
+        else:
+            traces = {index: decision.trace for index, decision in enumerate(decisions) if decision.trace is not None}
+        if not traces and not answer.rejected and ended - began <= self._spans.slow_seconds:
+            return None
+        reasons = {problem.index: str(problem.reason) for problem in answer.problems}
+        statuses = [_WORDS[status] for status in answer.statuses]
+        of = Answered(caller.origin, decisions, statuses, reasons, began, ended, request)
+        asyncio.get_running_loop().call_soon(self._spans.answered, of)
+        return {"trace_id": next(iter(traces.values())).hex_id} if traces else None
+
+    def refused(self, problem: NotTaken) -> None:
+        """Count a whole request that was not taken."""
+        self._by_reason[problem.reason].inc()
+
+    def _answer(self, decisions: Sequence[Decision], request: Request | None) -> Answer:
+        """`request` None: what was accepted is queued and nobody waits."""
+        stored = Status.QUEUED if request is None else Status.ACCEPTED
+        if len(decisions) == (len(request.outcomes) if request and request.settled and request.all_written else -1):
+            self._by_status[stored].inc(len(decisions))
+            return Answer([stored] * len(decisions))
         statuses: list[int] = []
         problems: list[Problem] = []
         position = 0
         for index, decision in enumerate(decisions):
             if isinstance(decision, Accepted):
-                outcome = None if outcomes is None else outcomes[position]
+                outcome = None if request is None else request.outcomes[position]
                 position += 1
                 if not isinstance(outcome, NotWritten):
                     statuses.append(stored)
@@ -267,20 +344,58 @@ class Collector:
                 problems.append(_retry(index, outcome))
             else:
                 problems.append(Problem(index, Status.REJECTED, decision.reason, decision.message))
-                self._count_reason(decision.reason)
+                self._by_reason[decision.reason].inc()
             statuses.append(problems[-1].status)
         rejected = sum(problem.status == Status.REJECTED for problem in problems)
         self._by_status[stored].inc(len(statuses) - len(problems))
         if problems:
             self._by_status[Status.REJECTED].inc(rejected)
             self._by_status[Status.RETRY].inc(len(problems) - rejected)
-        return Answer(statuses, problems)
+        return Answer(statuses, problems, rejected)
 
-    def _count_reason(self, reason: Reason) -> None:
-        counter = self._by_reason.get(reason)
-        if counter is None:
-            counter = self._by_reason[reason] = self._metrics.counter(DOOR_REJECTIONS, door=self.door, reason=str(reason))
-        counter.inc()
+    def _count_stored(self, tenant: str, types: Sequence[str], request: Request) -> None:
+        if not self._counting:
+            return
+        if not request.all_written:
+            types = [type for type, outcome in zip(types, request.outcomes, strict=True) if isinstance(outcome, Written)]
+        while types:
+            type = types[0]
+            count = types.count(type)
+            counter = self._by_tenant.get((tenant, type)) or self._of_tenant(tenant, type)
+            counter.inc(count)
+            if count == len(types):
+                return
+            types = [other for other in types if other != type]
+
+    def _of_tenant(self, tenant: str, type: str) -> Any:
+        """Types are those of the registry; of tenants the first so many have their own name."""
+        if tenant not in self._tenants and len(self._tenants) >= TENANT_LABELS_MAX:
+            label = "other"
+        else:
+            self._tenants.add(tenant)
+            label = tenant
+        counter = self._metrics.counter(DOOR_TENANT_EVENTS, door=self.door, tenant=label, type=type)
+        if label == tenant:
+            self._by_tenant[tenant, type] = counter
+        return counter
+
+    def _oldest_seconds(self) -> float:
+        """How long the oldest event that is not yet written has waited. Asked by a scrape, from another thread."""
+        for _ in range(_LOOKS_MAX):
+            try:
+                oldest = next(iter(self._unsettled), None)
+            except RuntimeError:  # it changed meanwhile: look again
+                continue
+            return 0.0 if oldest is None else max(0.0, time.perf_counter() - oldest.submitted_at)
+        return 0.0
+
+
+def sampled(traceparent: str) -> str:
+    """The context if it is one and says "sampled", as it may be stored in events; else empty."""
+    context = parse_traceparent(traceparent)
+    if context is None or not context[2]:
+        return ""
+    return f"00-{context[0]:032x}-{context[1]:016x}-01"
 
 
 def retry_problem(index: int, reason: Reason, retry_after_seconds: float) -> Problem:

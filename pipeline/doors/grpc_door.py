@@ -77,24 +77,28 @@ class GrpcDoor:
                 encoded = split_batch(body, self._limits.request_events)
                 now = collector.clock_micros()
                 decide = collector.acceptance.decide
-                decisions = [decide(event, now) for event in encoded]
+                decisions = [decide(event, now, caller.context) for event in encoded]
                 left = context.time_remaining()
-                answer = await collector.publish(caller, decisions, hold, None if left is None else left - _MARGIN_SECONDS)
+                wait_seconds = None if left is None else left - _MARGIN_SECONDS
+                answer = await collector.publish(caller, decisions, hold, wait_seconds, began)
             finally:
                 if not hold.handed_over:
                     hold.release()
         except NotTaken as problem:
-            await abort(context, problem)
+            await self._abort(context, problem)
         except InvalidEvent as exc:
-            await abort(context, NotTaken(reason_of(exc.reason), str(exc)))
-        collector.request_seconds.observe(time.perf_counter() - began)
+            await self._abort(context, NotTaken(reason_of(exc.reason), str(exc)))
         return encode_answer(answer)
 
     async def _publish_stream(self, _: Any, context: Any) -> None:
         stream = Stream(self._collector, self._settings, context, lambda: metadata_of(context), self._stopping)
         ended = await stream.run()
         if ended is not None:
-            await abort(context, ended)
+            await self._abort(context, ended)
+
+    async def _abort(self, context: Any, problem: NotTaken) -> NoReturn:
+        self._collector.refused(problem)
+        await abort(context, problem)
 
 
 def encode_answer(answer: Answer) -> bytes:

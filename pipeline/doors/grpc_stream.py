@@ -9,6 +9,7 @@ the stream ends by itself: all that was read is answered first, then UNAVAILABLE
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 from grpc import aio
 
+from pipeline.doors.accept import Decision
 from pipeline.doors.collect import Answer, Caller, Collector, NotTaken, Status, retry_problem
 from pipeline.doors.grpc_status import rejection
 from pipeline.doors.reasons import Reason, reason_of
@@ -23,6 +25,7 @@ from pipeline.doors.settings import GrpcSettings
 from pipeline.doors.wire import split_stream_request
 from pipeline.errors import InvalidEvent
 from pipeline.gen.spillway.v1 import collector_pb2
+from pipeline.streams.batching import Request
 
 
 @dataclass(slots=True)
@@ -31,6 +34,8 @@ class _Slot:
 
     sequence: int
     size: int
+    # By `time.perf_counter`.
+    began: float
     answer: Answer | None = None
 
 
@@ -93,38 +98,47 @@ class Stream:
         if sequence != self._sequence + 1:
             raise NotTaken(Reason.MALFORMED_REQUEST, f"`sequence` counts up by one from 1: {self._sequence + 1} was expected")
         self._sequence = sequence
-        slot = _Slot(sequence, len(body))
+        collector, began = self._collector, time.perf_counter()
+        slot = _Slot(sequence, len(body), began)
         self._window.append(slot)
         self._window_bytes += slot.size
         self._set_room()
 
+        decisions: list[Decision] = []
+        request: Request | None = None
+
         def answered(answer: Answer) -> None:
             slot.answer = answer
             self._moved.set()
+            collector.told(caller, decisions, answer, began, request)
 
         try:
-            hold = self._collector.admit(caller, len(body))
+            hold = collector.admit(caller, len(body))
         except NotTaken as problem:
+            collector.refused(problem)
             late = retry_problem(0, problem.reason, problem.retry_after_seconds or 1.0)
-            answered(Answer([Status.RETRY], [late]))
+            slot.answer = Answer([Status.RETRY], [late])
+            self._moved.set()
             return
-        decision = self._collector.acceptance.decide(encoded, self._collector.clock_micros())
-        self._collector.submit(caller, [decision], hold, answered)
+        decisions.append(collector.acceptance.decide(encoded, collector.clock_micros(), caller.context))
+        request = collector.submit(caller, decisions, hold, answered)
 
     async def _answer(self) -> None:
         """Send what is newly answered at the head of the window."""
-        through = 0
+        through, began = 0, 0.0
         rejections: list[collector_pb2.StreamRejection] = []
         while self._window and (answer := self._window[0].answer) is not None:
             slot = self._window.popleft()
             self._window_bytes -= slot.size
-            through = slot.sequence
+            through, began = slot.sequence, began or slot.began
             for problem in answer.problems:
                 rejections.append(collector_pb2.StreamRejection(sequence=slot.sequence, rejection=rejection(problem)))
         self._set_room()
         if through:
             response = collector_pb2.PublishStreamResponse(answered_through=through, rejections=rejections)
             await self._context.write(response.SerializeToString())
+            # The longest wait among those that this answers: one observation for all of them.
+            self._collector.request_seconds.observe(time.perf_counter() - began)
 
     def _set_room(self) -> None:
         settings = self._settings

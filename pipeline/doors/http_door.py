@@ -105,8 +105,7 @@ class HttpDoor:
         began = time.perf_counter()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if scope["method"] == "POST":
-            answer = await self._post(headers, receive)
-            self._collector.request_seconds.observe(time.perf_counter() - began)
+            answer = await self._post(headers, receive, began)
         elif scope["method"] == "OPTIONS":
             answer = HttpAnswer(204, b"")
         else:
@@ -117,7 +116,7 @@ class HttpDoor:
         await send({"type": "http.response.start", "status": answer.status, "headers": all_headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    async def _post(self, headers: Mapping[str, str], receive: Receive) -> HttpAnswer:
+    async def _post(self, headers: Mapping[str, str], receive: Receive, began: float) -> HttpAnswer:
         hold: Hold | None = None
         try:
             caller = self._collector.identify(headers)
@@ -126,18 +125,27 @@ class HttpDoor:
             hold = self._collector.admit(caller, size)
             async with asyncio.timeout(self._settings.body_seconds):
                 body = await _body(receive, size)
-            return await self._publish(caller, mode, headers, body, hold)
+            return await self._publish(caller, mode, headers, body, hold, began)
         except TimeoutError:
-            return http_answers.problem(Reason.BODY_TIMEOUT, f"the body did not arrive within {self._settings.body_seconds} s")
+            return self._refused(
+                NotTaken(Reason.BODY_TIMEOUT, f"the body did not arrive within {self._settings.body_seconds} s"), began
+            )
         except NotTaken as exc:
-            return http_answers.not_taken(exc)
+            return self._refused(exc, began)
         except InvalidEvent as exc:
-            return http_answers.problem(reason_of(exc.reason), str(exc))
+            return self._refused(NotTaken(reason_of(exc.reason), str(exc)), began)
         finally:
             if hold is not None and not hold.handed_over:
                 hold.release()
 
-    async def _publish(self, caller: Caller, mode: str, headers: Mapping[str, str], body: bytes, hold: Hold) -> HttpAnswer:
+    def _refused(self, problem: NotTaken, began: float) -> HttpAnswer:
+        self._collector.refused(problem)
+        self._collector.request_seconds.observe(time.perf_counter() - began)
+        return http_answers.not_taken(problem)
+
+    async def _publish(
+        self, caller: Caller, mode: str, headers: Mapping[str, str], body: bytes, hold: Hold, began: float
+    ) -> HttpAnswer:
         if mode == BATCHED:
             parsed = json_events.batched(body, self._limits.request_events)
         elif mode == STRUCTURED:
@@ -145,15 +153,16 @@ class HttpDoor:
         else:
             parsed = [json_events.binary(_ce_attributes(headers), headers.get("content-type", ""), body)]
         now = self._collector.clock_micros()
-        decisions = [self._decide(event, now) for event in parsed]
-        answer = await self._collector.publish(caller, decisions, hold, None)
+        decisions = [self._decide(event, now, caller.context) for event in parsed]
+        answer = await self._collector.publish(caller, decisions, hold, None, began)
         ids = [event.id for event in parsed]
         return http_answers.batch(ids, answer) if mode == BATCHED else http_answers.single(ids[0], answer)
 
-    def _decide(self, parsed: Parsed, now_micros: int) -> Decision:
-        if isinstance(parsed.event, CloudEvent):
-            return self._collector.acceptance.decide_json(parsed.event, now_micros)
-        return parsed.event
+    def _decide(self, parsed: Parsed, now_micros: int, context: str) -> Decision:
+        acceptance, event = self._collector.acceptance, parsed.event
+        if isinstance(event, CloudEvent):
+            return acceptance.decide_json(event, now_micros, context)
+        return acceptance.rejected(event.why, event.named)
 
     def _announced(self, headers: Mapping[str, str]) -> int:
         """How large the body may become: what was announced, else the most that is taken."""

@@ -17,12 +17,13 @@ from typing import Any
 
 import orjson
 
-from pipeline.doors.accept import Rejected, is_json
-from pipeline.doors.reasons import Reason, reason_of
+from pipeline.doors.accept import is_json
+from pipeline.doors.reasons import Reason
 from pipeline.doors.wire import check_count
 from pipeline.errors import InvalidEvent
 from pipeline.event import JSON_CONTENT_TYPE, micros
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
+from telemetry.tracing import CANARY_ATTRIBUTE, TRACEPARENT_ATTRIBUTE
 
 _CORE = frozenset(("id", "source", "specversion", "type", "data", "data_base64", "datacontenttype"))
 _INT32 = range(-(1 << 31), 1 << 31)
@@ -36,7 +37,15 @@ class Parsed:
     """One event as it stood in the body: its id for the answer, if it has one, and what became of it."""
 
     id: str
-    event: CloudEvent | Rejected
+    event: "CloudEvent | Unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why an event could not be read, and what could be read of it: what it is called."""
+
+    why: InvalidEvent
+    named: CloudEvent
 
 
 def structured(body: bytes) -> Parsed:
@@ -78,7 +87,7 @@ def binary(attributes: Mapping[str, str], content_type: str, body: bytes) -> Par
             _whole(body.decode())
         return Parsed(id, _cloud_event({**attributes, "datacontenttype": content_type, "data": value}, body.decode()))
     except InvalidEvent as exc:
-        return Parsed(id, Rejected(reason_of(exc.reason), str(exc)))
+        return Parsed(id, Unreadable(exc, _named(attributes)))
 
 
 def _loads(body: bytes) -> tuple[Any, bool]:
@@ -102,7 +111,20 @@ def _parsed(value: Any, data_text: str | None) -> Parsed:
             raise InvalidEvent(Reason.MALFORMED_REQUEST, "an event is a JSON object")
         return Parsed(id if isinstance(id, str) else "", _cloud_event(value, data_text))
     except InvalidEvent as exc:
-        return Parsed(id if isinstance(id, str) else "", Rejected(reason_of(exc.reason), str(exc)))
+        return Parsed(id if isinstance(id, str) else "", Unreadable(exc, _named(value)))
+
+
+def _named(value: Any) -> CloudEvent:
+    """An event without content that goes by the same name, as far as it is one."""
+    event = CloudEvent()
+    if isinstance(value, Mapping):
+        for name in ("id", "source", "type"):
+            if isinstance(value.get(name), str):
+                setattr(event, name, value[name])
+        for name in (TRACEPARENT_ATTRIBUTE, CANARY_ATTRIBUTE):
+            if isinstance(value.get(name), str):
+                event.attributes[name].ce_string = value[name]
+    return event
 
 
 def _cloud_event(value: Mapping[str, Any], data_text: str | None) -> CloudEvent:
@@ -184,8 +206,8 @@ def _found(text: str, start: int) -> tuple[Parsed, int]:
     except (InvalidEvent, ValueError, RecursionError) as exc:
         end = _end_of(text, start)
         value = orjson.loads(text[start:end])
-        id = value.get("id") if isinstance(value, dict) else ""
-        return Parsed(id if isinstance(id, str) else "", _why(exc)), end
+        named = _named(value)
+        return Parsed(named.id, Unreadable(_why(exc), named)), end
 
 
 def _scan_event(text: str, start: int) -> tuple[Parsed, int]:
@@ -215,14 +237,14 @@ def _whole(text: str) -> None:
     try:
         _scan(text, _skip(text, 0))
     except (ValueError, RecursionError) as exc:
-        raise InvalidEvent(Reason.BAD_JSON, _why(exc).message) from exc
+        raise InvalidEvent(Reason.BAD_JSON, str(_why(exc))) from exc
 
 
-def _why(exc: Exception) -> Rejected:
+def _why(exc: Exception) -> InvalidEvent:
     if isinstance(exc, InvalidEvent):
-        return Rejected(reason_of(exc.reason), str(exc))
+        return exc
     what = "objects are nested too deeply" if isinstance(exc, RecursionError) else "a number has too many digits"
-    return Rejected(Reason.BAD_JSON, f"the event can't be read: {what}")
+    return InvalidEvent(Reason.BAD_JSON, f"the event can't be read: {what}")
 
 
 def _skip(text: str, position: int) -> int:

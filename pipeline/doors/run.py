@@ -1,6 +1,7 @@
 """The composition root of a door process: settings in, everything wired, serving until SIGTERM.
 
-Nothing here needs the stream, AWS or the keys file to be there (TRAPS 12): what is missing shows in the answers.
+Nothing here needs the stream, AWS, the keys file or the trace store to be there (TRAPS 12): what is missing shows in the answers,
+or, of telemetry, in its loss counter.
 """
 
 import asyncio
@@ -24,10 +25,9 @@ from pipeline.streams.batching import Bounds, Lanes
 from pipeline.streams.group_commit import GroupCommit
 from pipeline.streams.put_records import PutRecords
 from pipeline.streams.retry import RetryBudget
-from telemetry import log as logs
-from telemetry.health import Health
-from telemetry.metrics import Metrics
 from telemetry.personal_data import mask
+from telemetry.process import Telemetry
+from telemetry.settings import TelemetrySettings
 
 # Set by the supervisor of several workers: a worker drains when that process is gone.
 PARENT_VARIABLE = "SPILLWAY_DOOR_PARENT"
@@ -46,9 +46,8 @@ async def serve(name: str) -> None:
     """Serve the door `grpc` or `http` until told to stop, then drain."""
     shared, settings = load(Settings), load(DoorSettings)
     worker = shared.worker or f"{name}-{os.getpid()}"
-    log = logs.configure(f"door-{name}", worker, scrub=mask)
-    metrics = Metrics()
-    health = None if shared.health_port is None else Health(metrics, shared.health_port)
+    telemetry = Telemetry.begin(f"{name}-door", worker, load(TelemetrySettings), health_port=shared.health_port, scrub=mask)
+    log, metrics, health = telemetry.log, telemetry.metrics, telemetry.health
     stream = shared.events_stream if name == "grpc" else shared.web_stream
     once = PutRecords(stream, BotocoreAccess("kinesis", shared.region), metrics, clock=time.monotonic)
     lanes = Lanes(
@@ -68,25 +67,26 @@ async def serve(name: str) -> None:
     )
     collector = Collector(
         door=name,
-        acceptance=Acceptance(Registry.load(shared.proto_dir).types, shared.slices, limits_of(settings)),
+        acceptance=Acceptance(Registry.load(shared.proto_dir).types, shared.slices, limits_of(settings), telemetry.tracer),
         keys=KeyStore(shared.keys_file, clock=time.monotonic, log=log, metrics=metrics, door=name),
         commit=commit,
         in_flight=InFlight(settings.in_flight_bytes, int(settings.in_flight_bytes * settings.tenant_share)),
         clock_micros=wall_micros,
         write_seconds=settings.write_seconds,
         metrics=metrics,
+        log=log,
+        stream=stream,
     )
     door = GrpcDoor(collector, load(GrpcSettings)) if name == "grpc" else HttpDoor(collector, load(HttpSettings))
     stop = _stop_signal()
     await door.start()
     log.info("serving", port=door.port, health_port=health.port if health else None, stream=stream)
-    set_ready = health.set_ready if health else lambda _: None
-    set_ready(True)
+    telemetry.set_ready(True)
     await stop.wait()
     await drain(
         door,
         commit,
-        set_ready=set_ready,
+        set_ready=telemetry.set_ready,
         wait_seconds=settings.drain_wait_seconds,
         budget_seconds=settings.drain_budget_seconds,
         clock=time.monotonic,
@@ -94,8 +94,7 @@ async def serve(name: str) -> None:
         log=log,
     )
     await once.close()
-    if health:
-        health.close()
+    await asyncio.to_thread(telemetry.end)  # the loop lives on: spans of the last answers are still made
 
 
 def _stop_signal() -> asyncio.Event:

@@ -12,7 +12,7 @@ Rules
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from pipeline.event import Record, explicit_hash_key
 from pipeline.gen.spillway.v1.record_pb2 import StoredBatch
 from pipeline.streams.retry import Backoff, RetryBudget
 from pipeline.streams.sink import NotWritten, Outcome, Written
+from telemetry.tracing import Trace
 
 EXPIRED = NotWritten("deadline")
 GIVEN_UP = NotWritten("stopped")
@@ -48,19 +49,50 @@ class Origin:
 class Request:
     """The account of one request: an outcome for each of its events. `on_settled` is called once, when the last is known."""
 
-    __slots__ = ("_left", "deadline", "on_settled", "origin", "outcomes")
+    __slots__ = (
+        "_left",
+        "all_written",
+        "attempts",
+        "deadline",
+        "on_settled",
+        "origin",
+        "outcomes",
+        "settled_at",
+        "submitted_at",
+        "traces",
+    )
 
-    def __init__(self, origin: Origin, count: int, deadline: float, on_settled: Callable[["Request"], None]) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        count: int,
+        deadline: float,
+        on_settled: Callable[["Request"], None],
+        traces: Mapping[int, Trace] | None = None,
+    ) -> None:
         self.origin = origin
         # Monotonic; after it nothing of this request is tried again.
         self.deadline = deadline
         self.outcomes: list[Outcome] = [EXPIRED] * count
         self.on_settled = on_settled
+        # Of those events that are traced, by position.
+        self.traces = traces
+        # How often an event was tried, by position; not there: once, or never.
+        self.attempts: dict[int, int] | None = None
+        # Once settled, whether all of it is in the stream: so that nobody has to look at each outcome.
+        self.all_written = True
+        # By `time.perf_counter`, of whoever submits.
+        self.submitted_at = self.settled_at = 0.0
         self._left = count
 
     @property
     def settled(self) -> bool:
         return self._left == 0
+
+    def fail(self, position: int, outcome: Outcome) -> None:
+        """Settle one event as not known to be stored."""
+        self.all_written = False
+        self.settle(position, outcome)
 
     def settle(self, position: int, outcome: Outcome) -> None:
         self.outcomes[position] = outcome
@@ -85,6 +117,8 @@ class _Lane:
     # Its last record, if that one failed and is to be sent again.
     unwritten: "Batch | None" = None
     failures: int = 0
+    # Traced events may wait here; most of the time none do, and then nobody looks for them.
+    traced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +128,8 @@ class Batch:
     record: Record
     entries: Sequence[Entry]
     lane: _Lane
+    # Which attempt this is, from 1.
+    attempt: int = 1
 
 
 class Lanes:
@@ -130,6 +166,8 @@ class Lanes:
                 lane = self._lanes[tenant, slice] = _Lane(tenant, slice)
                 self._ready.append(lane)
             lane.waiting.append(Entry(request, position, encoded[position]))
+        for position in request.traces or ():
+            self._lanes[tenant, slices[position]].traced = True
 
     def take(self, now: float, now_micros: int) -> list[Batch]:
         """The records of the next call; empty if nothing is ready. Each must come back by `settle`."""
@@ -155,6 +193,8 @@ class Lanes:
         if isinstance(outcome, Written):
             lane.failures = 0
             self._budget.succeeded()
+            if batch.attempt > 1:
+                _say_attempts(batch)
             for entry in batch.entries:
                 entry.request.settle(entry.position, outcome)
             if lane.waiting:
@@ -165,6 +205,7 @@ class Lanes:
         lane.failures += 1
         for entry in batch.entries:
             entry.request.outcomes[entry.position] = outcome  # the latest reason, should the deadline end it
+        _say_attempts(batch)
         if self._budget.spend():
             lane.unwritten = batch
         else:
@@ -185,7 +226,7 @@ class Lanes:
             lane.unwritten = None
             lane.waiting.clear()
             for entry in entries:
-                entry.request.settle(entry.position, GIVEN_UP)
+                entry.request.fail(entry.position, GIVEN_UP)
             count += len(entries)
         return count
 
@@ -196,7 +237,7 @@ class Lanes:
             alive = [entry for entry in failed.entries if entry.request.deadline > now]
             _settle_as_is([entry for entry in failed.entries if entry.request.deadline <= now])
             if alive:
-                return Batch(failed.record, alive, lane)
+                return Batch(failed.record, alive, lane, failed.attempt + 1)
         while lane.waiting and lane.waiting[0].request.deadline <= now:
             _settle_as_is([lane.waiting.popleft()])
         return self._batch(lane, now_micros) if lane.waiting else None
@@ -223,6 +264,7 @@ class Lanes:
             partition_key=f"{lane.tenant}/{lane.slice}",
             explicit_hash_key=explicit_hash_key(lane.slice, self._slices),
             events=len(entries),
+            trace_id=_trace_id(lane, entries) if lane.traced else "",
         )
         return Batch(record, entries, lane)
 
@@ -230,7 +272,22 @@ class Lanes:
 def _settle_as_is(entries: Sequence[Entry]) -> None:
     """With what is known of each: the reason of its last attempt, or that there was none."""
     for entry in entries:
-        entry.request.settle(entry.position, entry.request.outcomes[entry.position])
+        entry.request.fail(entry.position, entry.request.outcomes[entry.position])
+
+
+def _say_attempts(batch: Batch) -> None:
+    for entry in batch.entries:
+        entry.request.attempts = entry.request.attempts or {}
+        entry.request.attempts[entry.position] = batch.attempt
+
+
+def _trace_id(lane: _Lane, entries: Sequence[Entry]) -> str:
+    """The trace of one of these events that is kept, if any; and whether more such events wait in the lane."""
+    lane.traced = any(entry.position in (entry.request.traces or ()) for entry in lane.waiting)
+    for entry in entries:
+        if entry.request.traces is not None and entry.position in entry.request.traces:
+            return entry.request.traces[entry.position].hex_id
+    return ""
 
 
 def event_head(length: int) -> bytes:

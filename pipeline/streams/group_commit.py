@@ -8,11 +8,12 @@ Whatever becomes of a call, its lanes come back. The waits are bounded by the re
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.streams.batching import Batch, Lanes, Origin, Request
 from pipeline.streams.retry import Clock
 from pipeline.streams.sink import NotWritten, Outcome, Sink, attempt
+from telemetry.tracing import Trace
 
 _DIED = NotWritten("the writer failed")
 
@@ -45,9 +46,13 @@ class GroupCommit:
         *,
         deadline_seconds: float,
         on_settled: Callable[[Request], None],
+        traces: Mapping[int, Trace] | None = None,
     ) -> Request:
-        """Queue the events of one request. `on_settled` gets its outcomes, by position, once all are known."""
-        request = Request(origin, len(encoded), self._clock() + deadline_seconds, on_settled)
+        """Queue the events of one request. `on_settled` gets its outcomes, by position, once all are known.
+
+        `traces` are those of its events that are traced, by position.
+        """
+        request = Request(origin, len(encoded), self._clock() + deadline_seconds, on_settled, traces)
         if not encoded:
             on_settled(request)
             return request

@@ -20,13 +20,23 @@ from pipeline.event import Record
 from pipeline.streams.aws import AccessSource
 from pipeline.streams.retry import Clock
 from pipeline.streams.sink import NotWritten, Outcome, Written
-from telemetry.metrics import KINESIS_WRITE_RECORDS, KINESIS_WRITE_SECONDS, Metrics
+from telemetry.metrics import (
+    KINESIS_SHARD_RECORDS,
+    KINESIS_WRITE_BYTES,
+    KINESIS_WRITE_RECORDS,
+    KINESIS_WRITE_SECONDS,
+    Metrics,
+)
 
 # PutRecords takes 500 records and 5 MiB with their partition keys (10 MiB where large records are enabled).
 CALL_RECORDS_MAX = 500
 CALL_BYTES_MAX = 5 * 1024 * 1024
 # An error's text goes to a log line; a proxy's HTML page should not.
 _ERROR_TEXT_MAX = 300
+# Shards that are counted apart; those beyond are one, "other". Resharding makes new ones, but not so many in a process's life.
+SHARD_LABELS_MAX = 1000
+# Every stream's first shard is called so.
+_FIRST_SHARD = "shardId-000000000000"
 
 _TARGET = "Kinesis_20131202.PutRecords"
 _THROTTLING = frozenset(
@@ -58,6 +68,10 @@ class PutRecords:
         def count(outcome: str) -> Any:
             return metrics.counter(KINESIS_WRITE_RECORDS, stream=stream, outcome=outcome)
 
+        self._metrics = metrics
+        # By shard: the counters of bytes and of records.
+        self._shards: dict[str, tuple[Any, Any]] = {}
+        self._shard(_FIRST_SHARD)  # a stream that nobody writes to has a rate too: zero
         self._written, self._throttled, self._failed = count("written"), count("throttled"), count("failed")
         self._seconds = metrics.histogram(KINESIS_WRITE_SECONDS, stream=stream)
 
@@ -83,8 +97,9 @@ class PutRecords:
             throttled = isinstance(exc, Throttled)
             fate = NotWritten(str(exc), throttled=throttled, retry_after_seconds=exc.retry_after_seconds or 1.0)
             outcomes = [fate] * len(chunk)
-        self._seconds.observe(self._clock() - began)
-        self._count(outcomes)
+        trace_id = next((record.trace_id for record in chunk if record.trace_id), "")
+        self._seconds.observe(self._clock() - began, {"trace_id": trace_id} if trace_id else None)
+        self._count(chunk, outcomes)
         return outcomes
 
     async def _call(self, chunk: Sequence[Record], left_seconds: float) -> list[Outcome]:
@@ -121,16 +136,39 @@ class PutRecords:
             self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None, sock_connect=2))
         return self._session
 
-    def _count(self, outcomes: Sequence[Outcome]) -> None:
-        written = sum(isinstance(outcome, Written) for outcome in outcomes)
-        throttled = sum(isinstance(outcome, NotWritten) and outcome.throttled for outcome in outcomes)
+    def _count(self, records: Sequence[Record], outcomes: Sequence[Outcome]) -> None:
+        written: dict[str, list[int]] = {}
+        throttled = failed = 0
+        for record, outcome in zip(records, outcomes, strict=True):
+            if isinstance(outcome, Written):
+                # As Kinesis counts against a shard's limit: the data and the partition key.
+                size = len(record.data) + len(record.partition_key)
+                written.setdefault(outcome.shard_id, []).append(size)
+            elif outcome.throttled:
+                throttled += 1
+            else:
+                failed += 1
+        for shard, sizes in written.items():
+            written_bytes, written_records = self._shards.get(shard) or self._shard(shard)
+            written_bytes.inc(sum(sizes))
+            written_records.inc(len(sizes))
         for counter, count in (
-            (self._written, written),
+            (self._written, len(records) - throttled - failed),
             (self._throttled, throttled),
-            (self._failed, len(outcomes) - written - throttled),
+            (self._failed, failed),
         ):
             if count:
                 counter.inc(count)
+
+    def _shard(self, shard: str) -> tuple[Any, Any]:
+        label = shard if len(self._shards) < SHARD_LABELS_MAX else "other"
+        counters = (
+            self._metrics.counter(KINESIS_WRITE_BYTES, stream=self.stream, shard=label),
+            self._metrics.counter(KINESIS_SHARD_RECORDS, stream=self.stream, shard=label),
+        )
+        if label == shard:
+            self._shards[shard] = counters
+        return counters
 
 
 def request_body(stream: str, records: Sequence[Record]) -> bytes:

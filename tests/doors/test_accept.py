@@ -128,7 +128,7 @@ def test_a_nanosecond_of_two_seconds_is_no_time() -> None:
 def test_what_came_right_is_stored_byte_for_byte() -> None:
     encoded = event(subject="u1").SerializeToString()
     decision = ACCEPT.decide(encoded, NOW_MICROS)
-    assert Accepted(slice_of("u1", SLICES), encoded) == decision
+    assert Accepted(slice_of("u1", SLICES), encoded, PAGE) == decision
 
 
 @pytest.mark.parametrize("made", [packed(f"type.googleapis.com/{PAGE}"), without("datacontenttype")])

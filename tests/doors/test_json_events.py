@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.doors.accept import Rejected
-from pipeline.doors.json_events import Parsed, batched, binary, structured
+from pipeline.doors.json_events import Parsed, Unreadable, batched, binary, structured
 from pipeline.errors import InvalidEvent
 from pipeline.event import event_time_micros
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
@@ -44,7 +43,7 @@ def text_of(parsed: Parsed) -> str:
 
 
 def reason_of(parsed: Parsed) -> str:
-    return parsed.event.reason if isinstance(parsed.event, Rejected) else "accepted"
+    return parsed.event.why.reason if isinstance(parsed.event, Unreadable) else "accepted"
 
 
 @settings(max_examples=300)
@@ -162,7 +161,7 @@ def test_any_mutation_is_events_or_an_invalid_request(data: st.DataObject) -> No
         parsed += batched(raw, 500)
     with contextlib.suppress(InvalidEvent):
         parsed.append(structured(raw))
-    assert all(isinstance(one.event, CloudEvent | Rejected) for one in parsed)
+    assert all(isinstance(one.event, CloudEvent | Unreadable) for one in parsed)
 
 
 def test_time_is_stored_as_the_moment_it_names() -> None:

@@ -5,6 +5,7 @@ Blocking: callers in an event loop run it in a thread. `list` is in the order of
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -28,6 +29,8 @@ class Stored:
 
     key: str
     size_bytes: int
+    # The store's clock when the object was put; of a multipart upload, when that began.
+    modified_at: datetime = field(default=datetime.fromtimestamp(0, UTC), compare=False)
 
 
 class Objects(Protocol):
@@ -41,7 +44,9 @@ class Objects(Protocol):
         """Raises: NoSuchObject."""
         ...
 
-    def list(self, prefix: str) -> Iterator[Stored]: ...
+    def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
+        """Objects of this prefix with keys behind `after`, which need not be the key of one."""
+        ...
 
     def delete(self, key: str) -> None: ...
 
@@ -53,10 +58,12 @@ class MemoryObjects:
     bodies: dict[str, bytes] = field(default_factory=dict)
     metadata: dict[str, Mapping[str, str]] = field(default_factory=dict)
     failure: Exception | None = None
+    modified_at: dict[str, datetime] = field(default_factory=dict)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def put(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
         self._may_fail()
-        self.bodies[key], self.metadata[key] = body, dict(metadata)
+        self.bodies[key], self.metadata[key], self.modified_at[key] = body, dict(metadata), self.now()
 
     def get(self, key: str) -> bytes:
         self._may_fail()
@@ -64,16 +71,17 @@ class MemoryObjects:
             raise NoSuchObject(key)
         return self.bodies[key]
 
-    def list(self, prefix: str) -> Iterator[Stored]:
+    def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
         self._may_fail()
         for key in sorted(self.bodies):
-            if key.startswith(prefix):
-                yield Stored(key, len(self.bodies[key]))
+            if key.startswith(prefix) and key > after:
+                yield Stored(key, len(self.bodies[key]), self.modified_at.get(key, datetime.fromtimestamp(0, UTC)))
 
     def delete(self, key: str) -> None:
         self._may_fail()
         self.bodies.pop(key, None)
         self.metadata.pop(key, None)
+        self.modified_at.pop(key, None)
 
     def _may_fail(self) -> None:
         if self.failure is not None:
@@ -93,11 +101,12 @@ class S3Objects:
     def get(self, key: str) -> bytes:
         return self._call(lambda: self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read())
 
-    def list(self, prefix: str) -> Iterator[Stored]:
-        pages = iter(self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix))
+    def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
+        paginator = self._client.get_paginator("list_objects_v2")
+        pages = iter(paginator.paginate(Bucket=self._bucket, Prefix=prefix, StartAfter=after))
         while (page := self._call(lambda: next(pages, None))) is not None:
             for item in page.get("Contents", []):
-                yield Stored(item["Key"], item["Size"])
+                yield Stored(item["Key"], item["Size"], item["LastModified"])
 
     def delete(self, key: str) -> None:
         self._call(lambda: self._client.delete_object(Bucket=self._bucket, Key=key))

@@ -14,19 +14,27 @@ from pipeline.etl.exits import ExitLoader, LakeExit, RdsExit, RedisExit
 from pipeline.etl.job import ExitQuery, Stream, register, run_queries
 from pipeline.etl.settings import EtlSettings, RdsSettings, RedisSettings
 from pipeline.etl.work import Place
-from telemetry.health import Health
-from telemetry.log import configure
-from telemetry.metrics import Metrics
+from telemetry.personal_data import mask
+from telemetry.process import Telemetry
+from telemetry.settings import TelemetrySettings
+from telemetry.tracing import Keeping
 
 
 def main() -> int:
     shared, etl = load(Settings), load(EtlSettings)
-    log = configure("etl", shared.worker)
-    metrics = Metrics()
+    telemetry = Telemetry.begin("etl", shared.worker, load(TelemetrySettings), health_port=shared.health_port, scrub=mask)
+    try:
+        return serve(shared, etl, telemetry)
+    finally:
+        telemetry.end()
+
+
+def serve(shared: Settings, etl: EtlSettings, telemetry: Telemetry) -> int:
+    """Run the queries until a signal."""
+    log, tracer = telemetry.log, telemetry.tracer
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    health = Health(metrics, shared.health_port) if shared.health_port is not None else None
     session = spark_session.start(etl.master, Path(shared.state_dir).resolve() / "etl")
     register(session)
     stream = Stream(
@@ -37,26 +45,26 @@ def main() -> int:
         etl.checkpoints(shared),
         etl.restart_seconds_max,
     )
-    queries = [ExitQuery(session, stream, one, metrics, log, rng=random.Random()) for one in exits(shared, etl)]
+    loaders = exits(shared, etl, tracer.keeping if tracer.on else None)
+    queries = [ExitQuery(session, stream, one, telemetry.metrics, log, tracer, rng=random.Random()) for one in loaders]
 
     def ready() -> None:
         log.info("ready", exits=list(etl.exits), stream=stream.name)
-        if health is not None:
-            health.set_ready(True)
+        telemetry.set_ready(True)
 
     try:
         run_queries(session, queries, stopping, ready)
     finally:
-        if health is not None:
-            health.set_ready(False)
+        telemetry.set_ready(False)
     session.stop()
     log.info("stopped")
     return 0
 
 
-def exits(shared: Settings, etl: EtlSettings) -> list[ExitLoader]:
-    """The loaders of the exits that are asked for."""
-    place = Place(f"s3://{shared.bucket}", shared.region, str(shared.proto_dir.resolve()) if shared.proto_dir else "")
+def exits(shared: Settings, etl: EtlSettings, keeping: Keeping | None) -> list[ExitLoader]:
+    """The loaders of the exits that are asked for. `keeping`: which events are traced."""
+    proto_dir = str(shared.proto_dir.resolve()) if shared.proto_dir else ""
+    place = Place(f"s3://{shared.bucket}", shared.region, proto_dir, keeping)
     made: dict[str, ExitLoader] = {
         "lake": LakeExit(place, etl.lake(shared), etl.compact_files),
         "rds": RdsExit(place, load(RdsSettings).url),

@@ -4,6 +4,9 @@ Rules. A bad event is data: it leaves here as `Dead`, with its reason and the pl
 Within one part of a micro-batch the first event of an identity stays; a repeat of the same payload is a duplicate, of another
 payload a conflict (TRAPS 22). Everything here is a pure function of the records, so a batch that is read again decodes to
 the same events in the same order.
+
+Which events are traced is decided here, by the rule that every hop has (telemetry/tracing.py); for the others that decision is
+all that tracing costs.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +30,7 @@ from pipeline.event import (
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.gen.spillway.v1.record_pb2 import StoredBatch
 from pipeline.schema.registry import EventType
+from telemetry.tracing import CANARY_ATTRIBUTE, TRACEPARENT_ATTRIBUTE, Keeping, Trace
 
 # What a timestamp column and PostgreSQL's timestamptz can both hold: the years 1 to 9999.
 TIME_MICROS_MIN = -62_135_596_800_000_000
@@ -75,15 +79,21 @@ class Decoded:
     conflicts: list[Event] = field(default_factory=list)
     dead: list[Dead] = field(default_factory=list)
     duplicates: int = 0
+    # Those of `events` that are traced.
+    kept: list[tuple[Trace, Event]] = field(default_factory=list)
 
     def buried(self) -> list[Dead]:
         """All that goes to the dead letters."""
         return [*self.dead, *map(conflict, self.conflicts)]
 
 
-def decode(records: Sequence[StoredRecord], find: Callable[[str], EventType]) -> Decoded:
-    """Every event of these records. `find` gives the event type of a name or raises InvalidEvent "unknown_type"."""
+def decode(records: Sequence[StoredRecord], find: Callable[[str], EventType], keeping: Keeping | None = None) -> Decoded:
+    """Every event of these records. `find` gives the event type of a name or raises InvalidEvent "unknown_type".
+
+    `keeping` None: no event is traced.
+    """
     out = Decoded(records)
+    trace_if_kept = keeping.trace if keeping is not None else None
     first: dict[bytes, bytes] = {}
     for number, record in enumerate(records):
         try:
@@ -100,18 +110,24 @@ def decode(records: Sequence[StoredRecord], find: Callable[[str], EventType]) ->
             except InvalidEvent as exc:
                 out.dead.append(Dead(exc.reason, str(exc), number, index))
                 continue
-            _admit(event, first, out)
+            if _admit(event, first, out) and trace_if_kept is not None:
+                trace = trace_if_kept(event.source, event.id, event.traceparent, CANARY_ATTRIBUTE in cloud_event.attributes)
+                if trace is not None:
+                    out.kept.append((trace, event))
     return out
 
 
-def _admit(event: Event, first: dict[bytes, bytes], out: Decoded) -> None:
+def _admit(event: Event, first: dict[bytes, bytes], out: Decoded) -> bool:
+    """Whether it is the first of its identity."""
     seen = first.setdefault(event.key, event.digest)
     if seen is event.digest:
         out.events.append(event)
-    elif seen == event.digest:
+        return True
+    if seen == event.digest:
         out.duplicates += 1
     else:
         out.conflicts.append(event)
+    return False
 
 
 def conflict(event: Event) -> Dead:
@@ -136,7 +152,7 @@ def _event(raw: CloudEvent, batch: StoredBatch, record: int, index: int, find: C
         time,
         batch.accepted_at_unix_micros,
         batch.door,
-        text_attribute(raw, "traceparent"),
+        text_attribute(raw, TRACEPARENT_ATTRIBUTE),
         _blake(PAYLOAD_DIGEST_BYTES, name.encode(), about.encode(), str(time).encode(), data),
         kind.parse(data),
         data,

@@ -5,6 +5,7 @@ does not know to have ended, with the same records. That a repeat changes nothin
 batch's number in the commit, RDS by identity, Redis by compare-and-set.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,9 +16,9 @@ from pipeline.etl import rds
 from pipeline.etl.columns import Columns
 from pipeline.etl.lake import Lake
 from pipeline.etl.lake_care import compact_crowded
-from pipeline.etl.report import REPORT_SCHEMA, Conflict, PartReport, from_rows, mapper
+from pipeline.etl.report import REPORT_SCHEMA, Conflict, FailedEvent, PartReport, Seen, from_rows, mapper
 from pipeline.etl.stage import struct_name
-from pipeline.etl.work import BuryConflicts, LoadRds, LoadRedis, Place, StageLake
+from pipeline.etl.work import BuryConflicts, FindKept, LoadRds, LoadRedis, Place, StageLake
 from pipeline.event import StoredRecord
 
 if TYPE_CHECKING:
@@ -28,12 +29,29 @@ _PARTS_MAX = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Commit:
+    """The driver's commit to the lake; times in nanoseconds since 1970."""
+
+    began_ns: int
+    ended_ns: int
+    # None: it changed nothing.
+    version: int | None = None
+    # Identities of traced events that the lake had before.
+    known: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class BatchReport:
     records: int = 0
     loaded: int = 0
     duplicates: int = 0
     dead: dict[str, int] = field(default_factory=dict)
     accepted: tuple[tuple[int, int], ...] = ()
+    # By part.
+    seen: tuple[Seen, ...] = ()
+    # What the driver found to be dead.
+    failed: tuple[FailedEvent, ...] = ()
+    commit: Commit | None = None
 
 
 class ExitLoader(Protocol):
@@ -61,6 +79,7 @@ def total(reports: list[PartReport]) -> BatchReport:
         sum(report.duplicates for report in reports),
         dict(dead),
         tuple(times for report in reports for times in report.accepted),
+        tuple(report.seen for report in reports),
     )
 
 
@@ -86,20 +105,30 @@ class LakeExit:
         assert self._lake is not None
         app_id = f"spillway-etl-{query_id}"
         if self._lake.has(app_id, batch):
-            return BatchReport()  # committed, but Spark died before it noted so
+            # Committed, but Spark died before it noted so, and before anybody was told.
+            return self._found(frame) if self._place.keeping is not None else BatchReport()
         staged = run(frame, StageLake(self._place, self._uri))
         said = total(staged)
         dead = dict(said.dead)
+        failed: list[FailedEvent] = []
 
         def bury(conflicts: frozenset[Conflict]) -> None:
             buried = total(run(frame, BuryConflicts(self._place, conflicts)))
             for reason, count in buried.dead.items():
                 dead[reason] = dead.get(reason, 0) + count
+            failed.extend(event for part in buried.seen for event in part.failed)
 
         files = [one for report in staged for one in report.files]
-        done = self._lake.commit(app_id, batch, files, on_conflicts=bury)
+        watched = frozenset(event.key for part in said.seen for event in part.kept)
+        began_ns = time.time_ns()
+        done = self._lake.commit(app_id, batch, files, on_conflicts=bury, watched=watched)
+        commit = Commit(began_ns, time.time_ns(), done.version, done.known)
         compact_crowded(self._lake, {(one.tenant, one.type, one.date) for one in files}, self._compact_files)
-        return BatchReport(said.records, done.rows, said.duplicates + done.duplicates, dead, said.accepted)
+        duplicates = said.duplicates + done.duplicates
+        return BatchReport(said.records, done.rows, duplicates, dead, said.accepted, said.seen, tuple(failed), commit)
+
+    def _found(self, frame: "DataFrame") -> BatchReport:
+        return BatchReport(seen=total(run(frame, FindKept(self._place))).seen)
 
 
 class RdsExit:

@@ -13,12 +13,17 @@ SPILLWAY_ETL_CHECKPOINT_DIR at S3; the cluster needs Spark 4.2 or newer, Python 
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.etl.exits import BatchReport, ExitLoader
+from pipeline.etl.exits import ExitLoader
+from pipeline.etl.freshness import observe_all
+from pipeline.etl.progress import Progress, waits_for_more
+from pipeline.etl.report import KeptEvent
 from pipeline.etl.source import FORMAT, KinesisSource
+from pipeline.etl.spans import Loaded, examples, kept_of, tell, tell_failure
 from telemetry.log import Logger
 from telemetry.metrics import (
     DEAD_LETTERS,
@@ -28,6 +33,7 @@ from telemetry.metrics import (
     ETL_ROWS,
     Metrics,
 )
+from telemetry.tracing import Tracer
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,6 +43,10 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.5
 _RESTART_SECONDS_BASE = 1.0
 _ERROR_TEXT_MAX = 600
+OUTCOMES = ("loaded", "duplicate", "conflict", "dead")
+# Why an exit buries an event.
+REASONS = ("corrupt", "undecodable", "unknown_type", "unknown_field", "bad_time", "conflict")
+EXIT_REASONS = {"lake": ("unconvertible",), "rds": ("unstorable",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,7 @@ class ExitQuery:
         exit: ExitLoader,
         metrics: Metrics,
         log: Logger,
+        tracer: Tracer,
         *,
         rng: random.Random,
         clock: Callable[[], float] = time.time,
@@ -70,12 +81,26 @@ class ExitQuery:
         self._exit = exit
         self._metrics = metrics
         self._log = log.bind(exit=exit.name)
+        self._tracer = tracer
         self._rng = rng
         self._clock = clock
         self._query: StreamingQuery | None = None
         self._failures = 0
         self._start_at = 0.0
         self._tried = False
+        self._progress = Progress(exit.name, metrics, clock)
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """So that "no data" means that nobody counts, and the first error is an increase."""
+        name, metrics = self._exit.name, self._metrics
+        for outcome in OUTCOMES:
+            metrics.counter(ETL_ROWS, exit=name, outcome=outcome)
+        for reason in (*REASONS, *EXIT_REASONS.get(name, ())):
+            metrics.counter(DEAD_LETTERS, stage=f"etl-{name}", reason=reason)
+        metrics.counter(ETL_FAILURES, exit=name)
+        metrics.histogram(ETL_BATCH_SECONDS, exit=name)
+        metrics.histogram(ETL_FRESHNESS_SECONDS, exit=name)
 
     @property
     def tried(self) -> bool:
@@ -91,8 +116,10 @@ class ExitQuery:
             failure = self._query.exception()
             self._query = None
             self._failed(str(failure) if failure else "the query ended by itself")
-        elif not self._tried:
-            self._tried = self._query.lastProgress is not None or "data" in self._query.status["message"].lower()
+        else:
+            if not self._tried:
+                self._tried = self._query.lastProgress is not None or waits_for_more(self._query)
+            self._progress.look(self._query)
 
     def _start(self) -> None:
         from pyspark.errors import PySparkException
@@ -131,19 +158,34 @@ class ExitQuery:
         wait_seconds = self._rng.uniform(_RESTART_SECONDS_BASE / 2, ceiling)
         self._start_at = self._clock() + wait_seconds
         self._metrics.counter(ETL_FAILURES, exit=self._exit.name).inc()
+        self._progress.rest()
         self._log.error("the query failed and will start again", error=_gist(said), wait_seconds=round(wait_seconds, 1))
 
     def _batch(self, frame: "DataFrame", batch: int) -> None:
-        started = self._clock()
+        began_ns = self._now_ns()
         query_id = frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId") or self._exit.name
-        report = self._exit.load(frame, batch, query_id)
+        name, stream = self._exit.name, self._stream.name
+        try:
+            report = self._exit.load(frame, batch, query_id)
+        except Exception as exc:  # whatever it is, it ends the query; `tend` logs it, here its batch is still known
+            error = f"{type(exc).__name__}: {_gist(str(exc))}"
+            tell_failure(self._tracer, name, stream, batch, began_ns, self._now_ns(), error)
+            raise
         self._failures = 0
         self._tried = True
+        self._progress.loaded()
+        # What comes after the lake's commit (compaction) is no part of when its rows were visible.
+        visible_ns = report.commit.ended_ns if report.commit is not None else self._now_ns()
+        loaded = Loaded(name, stream, batch, began_ns, visible_ns, report)
         if report.records:
-            self._count(report, batch, self._clock() - started)
+            self._count(loaded, (self._now_ns() - began_ns) / 1e9)
+        tell(self._tracer, self._log, loaded)
 
-    def _count(self, report: BatchReport, batch: int, seconds: float) -> None:
-        name = self._exit.name
+    def _now_ns(self) -> int:
+        return int(self._clock() * 1e9)
+
+    def _count(self, batch: Loaded, seconds: float) -> None:
+        name, report = self._exit.name, batch.report
         conflicts = report.dead.get("conflict", 0)
         outcomes = {
             "loaded": report.loaded,
@@ -155,12 +197,28 @@ class ExitQuery:
             self._metrics.counter(ETL_ROWS, exit=name, outcome=outcome).inc(count)
         for reason, count in report.dead.items():
             self._metrics.counter(DEAD_LETTERS, stage=f"etl-{name}", reason=reason).inc(count)
-        self._metrics.histogram(ETL_BATCH_SECONDS, exit=name).observe(seconds)
-        freshness = self._metrics.histogram(ETL_FRESHNESS_SECONDS, exit=name)
-        now = self._clock()
-        for accepted_micros, _ in report.accepted:
-            freshness.observe(max(0.0, now - accepted_micros / 1_000_000))
-        self._log.info("batch loaded", batch=batch, records=report.records, seconds=round(seconds, 3), **outcomes)
+        shown = examples(kept_of(report))
+        exemplar = {"trace_id": shown[0].trace.hex_id} if shown else None
+        self._metrics.histogram(ETL_BATCH_SECONDS, exit=name).observe(seconds, exemplar=exemplar)
+        self._count_freshness(batch, shown)
+        self._log.info("batch loaded", batch=batch.number, records=report.records, seconds=round(seconds, 3), **outcomes)
+
+    def _count_freshness(self, batch: Loaded, shown: Sequence[KeptEvent]) -> None:
+        """Every event once: the traced ones with their trace, the others by their accept times."""
+        counts: Counter[int] = Counter()
+        for accepted_micros, events in batch.report.accepted:
+            counts[accepted_micros] += events
+        counts.subtract(event.accepted_micros for event in shown)
+
+        def age(accepted_micros: int) -> float:
+            return max(0.0, batch.visible_ns / 1e9 - accepted_micros / 1e6)
+
+        observe_all(
+            self._metrics.histogram(ETL_FRESHNESS_SECONDS, exit=self._exit.name),
+            ETL_FRESHNESS_SECONDS,
+            ((age(accepted_micros), events) for accepted_micros, events in counts.items() if events > 0),
+            ((age(event.accepted_micros), event.trace.hex_id) for event in shown),
+        )
 
     def stop(self) -> None:
         """End the batch under way, within Spark's stop timeout. What it interrupts is done again at the next start."""

@@ -48,6 +48,8 @@ class Committed:
     conflicts: frozenset[Conflict] = frozenset()
     # This batch had been committed before: by this process, or by one that died right after.
     repeated: bool = False
+    # Of the identities that were to be watched, those that the lake had already.
+    known: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +157,11 @@ class Lake:
         *,
         on_conflicts: Callable[[frozenset[Conflict]], None],
         before_commit: Callable[[], None] = lambda: None,
+        watched: frozenset[bytes] = frozenset(),
     ) -> Committed:
         """Commit one micro-batch's staged files. `on_conflicts` is called before the commit, and must store what it is given.
+
+        `watched`: identities of which the caller wants to know whether they are duplicates.
 
         Raises:
             Unavailable: the storage does not answer, or others won every attempt. Nothing is committed.
@@ -167,18 +172,18 @@ class Lake:
             last = table.transaction_version(app_id)
             if last is not None and last >= batch:
                 return Committed(repeated=True)
-            kept, duplicates, conflicts = self._judged(table, files)
+            kept, duplicates, conflicts, known = self._judged(table, files, watched)
             if conflicts - reported:
                 on_conflicts(conflicts)
                 reported = conflicts
             if not kept:
-                return Committed(None, 0, duplicates, conflicts)
+                return Committed(None, 0, duplicates, conflicts, known=known)
             before_commit()
             version = table.version() + 1
             if self._swap(table, app_id, batch, kept):
                 for one in kept:
                     self._cache.put(one.path, Keys(one.keys, one.digests))
-                return Committed(version, sum(one.rows for one in kept), duplicates, conflicts)
+                return Committed(version, sum(one.rows for one in kept), duplicates, conflicts, known=known)
         raise Unavailable(f"{self.uri}: others won {COMMITS_MAX} commits in a row")
 
     def _swap(self, table: DeltaTable, app_id: str, batch: int, files: Sequence[StagedFile]) -> bool:
@@ -198,8 +203,11 @@ class Lake:
             raise Unavailable(f"the commit to {self.uri} failed: {exc}") from exc
         return True
 
-    def _judged(self, table: DeltaTable, files: Sequence[StagedFile]) -> tuple[list[StagedFile], int, frozenset[Conflict]]:
+    def _judged(
+        self, table: DeltaTable, files: Sequence[StagedFile], watched: frozenset[bytes]
+    ) -> tuple[list[StagedFile], int, frozenset[Conflict], frozenset[bytes]]:
         kept: list[StagedFile] = []
+        repeated: set[bytes] = set()
         duplicates, conflicts = 0, set()
         all_keys = [Keys(one.keys, one.digests) for one in files]
         in_batch: list[Keys] = []
@@ -209,11 +217,13 @@ class Lake:
             judged = judge(new, [*known, *in_batch])
             duplicates += len(judged.duplicates)
             conflicts |= {Conflict(new.key(row), new.digest(row)) for row in judged.conflicts}
+            if watched:
+                repeated |= watched.intersection(map(new.key, judged.duplicates))
             if repeats:
                 in_batch.append(new)
             if len(judged.rows) < one.rows:
                 kept.append(self._rewritten(one, new, judged) if judged.rows else one)
-        return kept, duplicates, frozenset(conflicts)
+        return kept, duplicates, frozenset(conflicts), frozenset(repeated)
 
     def files_with(self, table: DeltaTable, staged: StagedFile) -> list[DataFile]:
         """Files of the partition whose event times overlap the staged ones: a duplicate has the same event time."""

@@ -144,6 +144,8 @@ class Loaded:
     duplicates: int
     # Conflicts, and events that PostgreSQL can't hold.
     dead: tuple[Dead, ...]
+    # Identities that were there before.
+    known: frozenset[bytes] = frozenset()
 
 
 def connect(url: str) -> psycopg.Connection[Any]:
@@ -222,7 +224,12 @@ def _load_storable(connection: psycopg.Connection[Any], events: Sequence[Event])
             return Loaded(0, 0, (Dead("unstorable", detail, events[0].record, events[0].place),))
     middle = len(events) // 2
     halves = [_load_storable(connection, half) for half in (events[:middle], events[middle:])]
-    return Loaded(sum(half.loaded for half in halves), sum(half.duplicates for half in halves), halves[0].dead + halves[1].dead)
+    return Loaded(
+        sum(half.loaded for half in halves),
+        sum(half.duplicates for half in halves),
+        halves[0].dead + halves[1].dead,
+        halves[0].known | halves[1].known,
+    )
 
 
 def load_events(connection: psycopg.Connection[Any], events: Sequence[Event]) -> Loaded:
@@ -234,12 +241,14 @@ def load_events(connection: psycopg.Connection[Any], events: Sequence[Event]) ->
     added = {bytes(row[0]) for row in connection.execute(_INSERT_HISTORY)}
     taken = [event for event in events if event.key in added]
     clashing: list[Event] = []
+    known: frozenset[bytes] = frozenset()
     if len(taken) < len(events):
+        known = frozenset(event.key for event in events if event.key not in added)
         clashes = {bytes(row[0]) for row in connection.execute(_FIND_CONFLICTS)}
         clashing = [event for event in events if event.key in clashes]
         _keep_conflicts(connection, clashing)
     upsert_state(connection, fold(taken))
-    return Loaded(len(taken), len(events) - len(taken) - len(clashing), tuple(map(conflict, clashing)))
+    return Loaded(len(taken), len(events) - len(taken) - len(clashing), tuple(map(conflict, clashing)), known)
 
 
 def _keep_conflicts(connection: psycopg.Connection[Any], clashing: Sequence[Event]) -> None:

@@ -1,15 +1,26 @@
-"""What one part of a micro-batch tells the driver: counts, and for the lake the files it staged."""
+"""What one part of a micro-batch tells the driver: counts, for the lake the files it staged, and what traces are made of.
 
+Executors' Python workers have no port and ship nothing: what they see of single events goes home in the report, bounded, and the
+driver makes spans, log lines and metrics of it.
+"""
+
+import os
+import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from pipeline.errors import Corrupt
 from pipeline.event import StoredRecord
+from telemetry.tracing import Trace
 
 REPORT_SCHEMA = "kind string, body binary"
+# Of one part; what is beyond is counted.
+KEPT_EVENTS_MAX = 2_000
+FAILED_EVENTS_MAX = 200
 _ARROW_SCHEMA = pa.schema([("kind", pa.string()), ("body", pa.binary())])
 
 
@@ -39,6 +50,65 @@ class Conflict:
     digest: bytes
 
 
+class Spot(NamedTuple):
+    """Where an event stands in the stream; place None: the whole record."""
+
+    shard_id: str
+    sequence_number: str
+    place: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptEvent:
+    """An event that is traced."""
+
+    trace: Trace
+    key: bytes
+    tenant: str
+    type: str
+    spot: Spot
+    accepted_micros: int
+    # In the stream.
+    arrived_micros: int
+    # What the exit made of it: loaded or duplicate.
+    outcome: str = "loaded"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedEvent:
+    """A dead letter: all that its last span and its log line say. Without id: a record that could not be opened."""
+
+    reason: str
+    spot: Spot
+    arrived_micros: int
+    tenant: str = ""
+    source: str = ""
+    id: str = ""
+    type: str = ""
+    traceparent: str = ""
+    canary: bool = False
+    door: str = ""
+    # The door's process.
+    accepted_by: str = ""
+    accepted_micros: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a part saw of single events, and its own times in nanoseconds since 1970."""
+
+    # Host and process of the Python worker.
+    worker: str = ""
+    began_ns: int = 0
+    decoded_ns: int = 0
+    # Staged, or loaded.
+    ended_ns: int = 0
+    kept: tuple[KeptEvent, ...] = ()
+    kept_beyond: int = 0
+    failed: tuple[FailedEvent, ...] = ()
+    failed_beyond: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class PartReport:
     records: int = 0
@@ -48,6 +118,7 @@ class PartReport:
     # Accept time in microseconds and number of events, per stored record: what freshness is computed from.
     accepted: tuple[tuple[int, int], ...] = ()
     files: tuple[StagedFile, ...] = ()
+    seen: Seen = Seen()
 
 
 def as_arrow(report: PartReport) -> pa.RecordBatch:
@@ -86,8 +157,16 @@ def mapper(
     """What `mapInArrow` runs: all of a part's records in, one report out."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        began_ns = time.time_ns()
         records = records_of(batches)
         if records:
-            yield as_arrow(work(records))
+            report = work(records)
+            times = replace(report.seen, worker=_worker(), began_ns=began_ns, ended_ns=time.time_ns())
+            yield as_arrow(replace(report, seen=times))
 
     return run
+
+
+def _worker() -> str:
+    """This executor's Python worker, as spans name it."""
+    return f"{socket.gethostname()}:{os.getpid()}"

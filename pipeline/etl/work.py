@@ -1,6 +1,7 @@
 """What executors run, per exit: a part's records in, a report out. Picklable by name; what is costly is made once a process."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,11 +11,13 @@ from pipeline.etl.columns import Columns
 from pipeline.etl.decode import Dead, Decoded, conflict, decode
 from pipeline.etl.fold import fold
 from pipeline.etl.letters import write_letters
-from pipeline.etl.report import Conflict, PartReport
+from pipeline.etl.report import Conflict, PartReport, Seen
+from pipeline.etl.seen import failed_events, seen
 from pipeline.etl.stage import stage
 from pipeline.etl.storage import Objects
 from pipeline.event import StoredRecord
 from pipeline.schema.registry import Registry
+from telemetry.tracing import Keeping
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +28,16 @@ class Place:
     letters_uri: str
     region: str
     proto_dir: str = ""
+    # Which events are traced, as in every other process; None: none.
+    keeping: Keeping | None = None
 
     def registry(self) -> Registry:
         return _registry(self.proto_dir)
 
     def decode(self, records: list[StoredRecord]) -> Decoded:
-        return decode(records, self.registry().find)
+        return decode(records, self.registry().find, self.keeping)
 
-    def bury(self, stage_name: str, records: list[StoredRecord], dead: Iterable[Dead]) -> dict[str, int]:
-        dead = list(dead)
+    def bury(self, stage_name: str, records: list[StoredRecord], dead: Sequence[Dead]) -> dict[str, int]:
         return write_letters(stage_name, records, dead, _objects(self.letters_uri, self.region)) if dead else {}
 
 
@@ -68,10 +72,24 @@ class StageLake:
 
     def __call__(self, records: list[StoredRecord]) -> PartReport:
         decoded = self.place.decode(records)
+        decoded_ns = time.time_ns()
         times = accepted(decoded)
         files, refused = stage(decoded, _columns(self.place.proto_dir), _objects(self.lake_uri, self.place.region).put)
-        dead = self.place.bury("etl-lake", records, [*decoded.buried(), *refused])
-        return PartReport(len(records), sum(one.rows for one in files), decoded.duplicates, dead, times, tuple(files))
+        dead = [*decoded.buried(), *refused]
+        counts = self.place.bury("etl-lake", records, dead)
+        rows = sum(one.rows for one in files)
+        return PartReport(len(records), rows, decoded.duplicates, counts, times, tuple(files), seen(decoded, decoded_ns, dead))
+
+
+@dataclass(frozen=True, slots=True)
+class FindKept:
+    """Only see which events are traced: of a batch that was committed before Spark died, and whose spans died with it."""
+
+    place: Place
+
+    def __call__(self, records: list[StoredRecord]) -> PartReport:
+        decoded = self.place.decode(records)
+        return PartReport(seen=seen(decoded, time.time_ns(), [], {event.key for _, event in decoded.kept}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +103,8 @@ class BuryConflicts:
         clashing = [
             conflict(event) for event in self.place.decode(records).events if Conflict(event.key, event.digest) in self.conflicts
         ]
-        return PartReport(len(records), dead=self.place.bury("etl-lake", records, clashing))
+        buried = self.place.bury("etl-lake", records, clashing)
+        return PartReport(len(records), dead=buried, seen=Seen(failed=failed_events(records, clashing)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +117,8 @@ class LoadRds:
 
     def __call__(self, records: list[StoredRecord]) -> PartReport:
         decoded = self.place.decode(records)
-        dead = self.place.bury("etl-rds", records, decoded.buried())
+        decoded_ns = time.time_ns()
+        counts = self.place.bury("etl-rds", records, decoded.buried())
         connection = rds.connect(self.url)
         try:
             done = rds.load(connection, decoded, self.fence)
@@ -107,8 +127,11 @@ class LoadRds:
         # Conflicts are also kept in a table of their own, in the same transaction; a letter that fails here fails the part, and
         # the part that is tried again finds the same conflicts.
         for reason, count in self.place.bury("etl-rds", records, done.dead).items():
-            dead[reason] = dead.get(reason, 0) + count
-        return PartReport(len(records), done.loaded, decoded.duplicates + done.duplicates, dead, accepted(decoded))
+            counts[reason] = counts.get(reason, 0) + count
+        dead = [*decoded.buried(), *done.dead]
+        duplicates = decoded.duplicates + done.duplicates
+        told = seen(decoded, decoded_ns, dead, done.known)
+        return PartReport(len(records), done.loaded, duplicates, counts, accepted(decoded), seen=told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +143,13 @@ class LoadRedis:
 
     def __call__(self, records: list[StoredRecord]) -> PartReport:
         decoded = self.place.decode(records)
-        dead = self.place.bury("etl-redis", records, decoded.buried())
+        decoded_ns = time.time_ns()
+        dead = decoded.buried()
+        counts = self.place.bury("etl-redis", records, dead)
         client = redis_exit.connect(self.url)
         try:
             redis_exit.apply_state(client, fold(decoded.events))
         finally:
             client.close()
-        return PartReport(len(records), len(decoded.events), decoded.duplicates, dead, accepted(decoded))
+        told = seen(decoded, decoded_ns, dead)
+        return PartReport(len(records), len(decoded.events), decoded.duplicates, counts, accepted(decoded), seen=told)

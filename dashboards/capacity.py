@@ -142,7 +142,22 @@ def _trends() -> tuple[Panel, ...]:
             "What each tenant sends of each type.",
             "A line that stops: ask that tenant what was released.",
             (Query(ask.rate(m.DOOR_TENANT_EVENTS.name, "tenant, type"), "{{tenant}} {{type}}"),),
-            width=24,
+            hop="grpc-door",
+        ),
+        Panel(
+            "How unusual, against the last hour",
+            "short",
+            "How many standard deviations each tenant's rate of a type is away from its mean of the last hour. Compared with "
+            "the last hour alone: a daily rhythm looks unusual at its edges.",
+            "Above 3: look at that line beside. Many lines at once: it is us, not a tenant.",
+            (Query(_unusual(), "{{tenant}} {{type}}"),),
+            limit=3.0,
             hop="grpc-door",
         ),
     )
+
+
+def _unusual() -> str:
+    """Deviations from the mean, each at least 0.1 events/s wide, so that a trickle that stops is no alarm."""
+    rate = ask.rate(m.DOOR_TENANT_EVENTS.name, "tenant, type")
+    return f"abs({rate} - avg_over_time(({rate})[1h:15s])) / clamp_min(stddev_over_time(({rate})[1h:15s]), 0.1)"

@@ -127,7 +127,7 @@ def _traces() -> Row:
             Panel(
                 "Traces judged, by verdict",
                 "cps",
-                "Whole, or partial.",
+                "How many traces were judged whole, and how many partial.",
                 "No traces judged under load: the trace store does not receive spans.",
                 (Query(ask.rate(m.TRACES_JUDGED.name, "verdict"), "{{verdict}}"),),
                 width=8,

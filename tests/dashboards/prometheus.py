@@ -1,0 +1,90 @@
+"""Debian's Prometheus for a test: on a free port, over one file of targets, ended by the test."""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.stack.debian import Debian
+
+READY_SECONDS_MAX, END_SECONDS_MAX, ASK_SECONDS_MAX = 20, 10, 10
+CACHE = Path(__file__).parents[2] / ".cache"
+
+
+@dataclass(frozen=True, slots=True)
+class Prometheus:
+    url: str
+
+    def query(self, expr: str) -> list[dict[str, Any]]:
+        """The answer's series.
+
+        Raises:
+            ValueError: Prometheus refuses the query; its words.
+        """
+        form = urllib.parse.urlencode({"query": expr}).encode()
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/v1/query", form, timeout=ASK_SECONDS_MAX) as answer:
+                found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        except urllib.error.HTTPError as exc:
+            raise ValueError(json.load(exc)["error"]) from exc
+        return found
+
+
+@contextmanager
+def prometheus(folder: Path, targets: Path) -> Iterator[Prometheus]:
+    """Scrapes the targets each second."""
+    config = folder / "prometheus.yml"
+    scrape = {"job_name": "spillway", "file_sd_configs": [{"files": [str(targets)]}]}
+    # JSON is YAML.
+    config.write_text(json.dumps({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [scrape]}))
+    url = f"http://127.0.0.1:{_free_port()}"
+    command = [_program(), f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
+    command += [f"--web.listen-address={url.removeprefix('http://')}", "--enable-feature=exemplar-storage", "--log.level=warn"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            _wait_until_ready(url, process, folder / "log")
+            yield Prometheus(url)
+        finally:
+            process.terminate()
+            try:
+                process.wait(END_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _program() -> str:
+    installed = shutil.which("prometheus")
+    if installed:
+        return installed
+    # The stack fetches it the same way, into the same cache.
+    root = Debian(CACHE)._fetched("prometheus", lambda _: ("prometheus",))
+    return str(root / "usr/bin/prometheus")
+
+
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    ends = time.monotonic() + READY_SECONDS_MAX
+    while time.monotonic() < ends and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/-/ready", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"Prometheus is not ready: {log.read_text()[-2000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port

@@ -1,0 +1,69 @@
+"""Every query of every panel, asked of a real Prometheus that scrapes the stand-in pipeline."""
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dashboards import cost
+from dashboards.queries import all_queries, resolve
+from telemetry.hops import HOPS
+from tests.dashboards.prometheus import Prometheus, prometheus
+from tests.dashboards.stand_in import stand_in
+
+pytestmark = pytest.mark.stack
+# Long enough for two samples of a rate, as the live run has at its scrape interval.
+WINDOW = "10s"
+SAMPLES_WANTED, FILLED_SECONDS_MAX = 18, 45
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    folder: Path = tmp_path_factory.mktemp("prometheus")
+    with stand_in() as pipeline:
+        pipeline.write_targets(folder / "targets.json")
+        with prometheus(folder, folder / "targets.json") as server:
+            ends = time.monotonic() + FILLED_SECONDS_MAX
+            while not server.query(f"min(count_over_time(up[1m])) >= {SAMPLES_WANTED}"):
+                assert time.monotonic() < ends, "the stand-in is not scraped"
+                time.sleep(0.5)
+            yield server
+
+
+def test_every_query_is_answered(scraped: Prometheus) -> None:
+    assert [] == [(uid, title, why, query) for uid, title, query in all_queries(WINDOW) if (why := trouble(scraped, query))]
+
+
+def trouble(server: Prometheus, query: str) -> str:
+    try:
+        series = server.query(query)
+    except ValueError as exc:
+        return str(exc)
+    if not series:
+        return "empty"
+    numbers = [float(each["value"][1]) for each in series]
+    return "" if all(math.isfinite(number) for number in numbers) else "not a number"
+
+
+@pytest.mark.parametrize(("query", "why"), [("no_such_metric", "empty"), ("0 / (up * 0)", "not a number")])
+def test_an_empty_answer_is_seen(scraped: Prometheus, query: str, why: str) -> None:
+    assert why == trouble(scraped, query)
+
+
+def test_a_query_that_does_not_parse_is_seen(scraped: Prometheus) -> None:
+    assert "parse error" in trouble(scraped, "sum(")
+
+
+@pytest.mark.parametrize("hop", HOPS, ids=lambda hop: hop.name)
+def test_choosing_a_worker_leaves_one_answer_and_choosing_nobody_leaves_none(scraped: Prometheus, hop: object) -> None:
+    for signal in hop.signals.values():  # type: ignore[attr-defined]
+        assert 1 == len(scraped.query(signal.at(WINDOW, ',worker=~".*"')))
+        assert [] == scraped.query(signal.at(WINDOW, ',worker="nobody"'))
+
+
+def test_fargate_costs_its_cpu_and_memory_whatever_flows(scraped: Prometheus) -> None:
+    (fargate,) = [item for item in cost.items(on_demand=False) if item.name == "Fargate"]
+    (answer,) = scraped.query(resolve(fargate.dollars_an_hour, WINDOW))
+    assert pytest.approx(4 * 0.04048 + 8 * 0.004445) == float(answer["value"][1])

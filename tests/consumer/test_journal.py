@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from pipeline.consumer.journal import LoggedJournal
+from pipeline.consumer.journal import BLIND_SECONDS_MAX, NO_SHARD, LoggedJournal
 from pipeline.consumer.reader import Happening
 from telemetry.log import configure
 from telemetry.metrics import CONSUMER_BEHIND_SECONDS, CONSUMER_FAILURES, CONSUMER_PROGRESS, CONSUMER_RECORDS, Metrics
@@ -65,3 +65,38 @@ def test_a_stop_is_counted_by_its_kind_and_said_without_personal_data(journal: L
     line = json.loads(log.getvalue())
     assert ("stopped", "s0") == (line["event"], line["shard"])
     assert "ann.seed" not in log.getvalue()
+
+
+def test_an_idle_worker_shows_every_kind_of_failure_as_zero_and_a_lag_of_zero(journal: LoggedJournal) -> None:
+    shown = journal.metrics.exposition().decode()
+    for kind in ("downstream", "permanent", "poison", "unavailable", "failed", "lost", "vanished", "blind"):
+        assert f'{CONSUMER_FAILURES.name}{{kind="{kind}",part="redactor"}} 0.0' in shown
+    assert f'{CONSUMER_BEHIND_SECONDS.name}{{part="redactor",shard="{NO_SHARD}"}} 0.0' in shown
+
+
+def test_a_worker_that_can_not_look_for_shards_falls_behind_until_it_can() -> None:
+    """TRAPS 30: or one that is blind would read as well."""
+    now = [1000.0]
+    journal = LoggedJournal("redactor", Metrics(), configure("redactor", stream=io.StringIO()), now_seconds=lambda: now[0])
+
+    def behind() -> float:
+        return journal.metrics.value(CONSUMER_BEHIND_SECONDS, part="redactor", shard=NO_SHARD)
+
+    for _ in range(10):
+        journal(Happening("blind", "", detail="Unavailable"))
+        now[0] += 10.0
+    assert 100.0 == behind()
+    now[0] += BLIND_SECONDS_MAX
+    assert 0.0 == behind()
+    journal(Happening("blind", ""))
+    now[0] += 5.0
+    assert 5.0 == behind()
+
+
+def test_a_line_names_hop_stream_shard_and_sequence_number(log: io.StringIO) -> None:
+    journal = LoggedJournal("redactor", Metrics(), configure("redactor", scrub=mask, stream=log), stream="events")
+    journal(Happening("buried", "shardId-000000000001", "49680000000000000000000000000000000000000000000000000018", 1))
+    line = json.loads(log.getvalue())
+    assert ("redactor", "events", "shardId-000000000001", "49680000000000000000000000000000000000000000000000000018") == tuple(
+        line[name] for name in ("hop", "stream", "shard", "sequence_number")
+    )

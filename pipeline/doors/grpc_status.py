@@ -6,7 +6,7 @@ Details ride in `grpc-status-details-bin` as google.rpc.Status: ErrorInfo with t
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 
 from pipeline.doors.collect import NotTaken, Problem
 from pipeline.doors.reasons import Reason

@@ -1,0 +1,109 @@
+"""The store, put together: begin, serve, drain."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from telemetry.health import Health
+from telemetry.log import Logger
+from telemetry.metrics import Metrics
+from telemetry.store.database import Database
+from telemetry.store.doors import HttpDoor, grpc_server
+from telemetry.store.ingest import Ingest
+from telemetry.store.judge import Judge
+from telemetry.store.query import Queries
+from telemetry.store.retention import Retention
+from telemetry.store.settings import StoreSettings
+from telemetry.store.tempo import Tempo
+
+DRAIN_SECONDS = 5
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without hands on the signals: the order of stopping is ours."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Store:
+    """One store in one folder. Ports that were given as 0 are known after `start`."""
+
+    def __init__(self, settings: StoreSettings, metrics: Metrics, log: Logger) -> None:
+        """Raises: FolderInUseError: another store writes in the folder."""
+        self._settings, self._log = settings, log
+        self._database = Database(settings.folder, log)
+        retention = Retention(settings.retention_seconds, settings.bytes_max)
+        judge = Judge(metrics, settings.judge_seconds)
+        self._ingest = Ingest(
+            self._database,
+            judge,
+            retention,
+            metrics,
+            log,
+            waiting_bytes_max=settings.waiting_bytes_max,
+            limit_bytes=settings.bytes_max,
+        )
+        self._tempo = Tempo(Queries(self._database, settings.query_seconds_max))
+        self._health = Health(metrics, settings.health_port, settings.host)
+        self.grpc_port, self.http_port, self.health_port = 0, 0, self._health.port
+
+    async def start(self) -> None:
+        """Raises: OSError or RuntimeError: a port can't be had."""
+        settings = self._settings
+        self._grpc = grpc_server(self._ingest)
+        self.grpc_port = self._grpc.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
+        listener = _listen(settings.host, settings.http_port)
+        self.http_port = listener.getsockname()[1]
+        self._ingest.start()
+        routes = [*HttpDoor(self._ingest).routes(), *self._tempo.routes()]
+        application = Starlette(routes=routes, exception_handlers={404: _not_spoken})
+        config = uvicorn.Config(
+            application,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
+        self._http = _Server(config)
+        self._serving = asyncio.create_task(self._http.serve(sockets=[listener]))
+        await self._grpc.start()
+        self._health.set_ready(True)
+        self._log.info("serving", grpc_port=self.grpc_port, http_port=self.http_port, health_port=self.health_port)
+
+    async def stop(self) -> None:
+        """Answer what was taken in, write it, close."""
+        self._health.set_ready(False)
+        self._http.should_exit = True
+        await self._grpc.stop(grace=DRAIN_SECONDS)
+        await self._serving
+        await asyncio.to_thread(self._ingest.close)
+        self._tempo.close()
+        self._database.close()
+        self._health.close()
+        self._log.info("stopped")
+
+
+async def _not_spoken(request: Request, _: Exception) -> Response:
+    return PlainTextResponse(f"{request.url.path} is not spoken here: see telemetry/README.md, Trace store\n", 404)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,152 @@
+"""The two things the console reads: Prometheus and the trace store, each by HTTP, each allowed to be away.
+
+`Away` means that it does not answer in time; `Refused` that it answered and said no, with what it said. Both are shown to the
+reader at the place where the data would be.
+"""
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+ANSWER_BYTES_MAX = 16 << 20
+ASK_SECONDS_MAX = 5.0
+SAID_CHARS_MAX = 300
+Json = Any
+
+
+class Unanswered(Exception):
+    """What was asked for is not to be had; the text is for the reader."""
+
+
+class Away(Unanswered):
+    """No answer."""
+
+
+class Refused(Unanswered):
+    """An answer that says no."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Source:
+    """One HTTP server, asked with GET."""
+
+    def __init__(self, name: str, url: str, session: aiohttp.ClientSession) -> None:
+        self.name, self.url, self._session = name, url.rstrip("/"), session
+
+    async def get(self, path: str, params: Sequence[tuple[str, str]] = ()) -> Json:
+        """Raises:
+        Away: it does not answer, or not in time.
+        Refused: it answered with an error.
+        """
+        if not self.url:
+            raise Away(f"{self.name} is not configured")
+        try:
+            async with self._session.get(
+                self.url + path,
+                params=list(params),
+                headers={"accept": "application/json"},
+                timeout=aiohttp.ClientTimeout(total=ASK_SECONDS_MAX),
+            ) as answer:
+                if answer.status >= 400:
+                    said = (await answer.content.read(4096)).decode("utf-8", "replace").strip()
+                    raise Refused(f"{self.name} says {answer.status}: {said[:SAID_CHARS_MAX]}", answer.status)
+                if (answer.content_length or 0) > ANSWER_BYTES_MAX:
+                    raise Refused(f"{self.name} answered with more than {ANSWER_BYTES_MAX >> 20} MiB: narrow the question", 413)
+                return await answer.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
+            why = f"no answer in {ASK_SECONDS_MAX:.0f} s" if isinstance(exc, TimeoutError) else _plain(exc)
+            raise Away(f"{self.name} at {self.url} does not answer ({why})") from exc
+
+
+def _plain(exc: BaseException) -> str:
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        return exc.os_error.strerror or "no connection"
+    return type(exc).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    labels: Mapping[str, str]
+    # Unix time in seconds, value.
+    points: tuple[tuple[float, float], ...]
+
+    @property
+    def last(self) -> float:
+        return self.points[-1][1] if self.points else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    at: float
+    value: float
+    trace_id: str
+    labels: Mapping[str, str]
+
+
+class Prometheus:
+    # Questions to it at once: a dashboard of thirty panels must not keep others waiting.
+    AT_ONCE_MAX = 12
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._turn = asyncio.Semaphore(self.AT_ONCE_MAX)
+
+    async def now(self, expr: str) -> list[Series]:
+        result = await self._get("query", [("query", expr)])
+        if result["resultType"] == "scalar":
+            return [Series({}, (_point(result["result"]),))]
+        return [Series(each["metric"], (_point(each["value"]),)) for each in result["result"]]
+
+    async def over(self, expr: str, start: float, end: float, step: float) -> list[Series]:
+        asked = [("query", expr), ("start", f"{start:.3f}"), ("end", f"{end:.3f}"), ("step", f"{step:g}")]
+        result = await self._get("query_range", asked)
+        return [Series(each["metric"], tuple(map(_point, each["values"]))) for each in result["result"]]
+
+    async def exemplars(self, expr: str, start: float, end: float) -> list[Exemplar]:
+        result = await self._get("query_exemplars", [("query", expr), ("start", f"{start:.3f}"), ("end", f"{end:.3f}")])
+        return [
+            Exemplar(float(one["timestamp"]), float(one["value"]), one["labels"]["trace_id"], each["seriesLabels"])
+            for each in result
+            for one in each["exemplars"]
+            if one["labels"].get("trace_id")
+        ]
+
+    async def label_values(self, label: str, metric: str) -> list[str]:
+        params = [("match[]", metric)] if metric else []
+        return [str(each) for each in await self._get(f"label/{label}/values", params)]
+
+    async def _get(self, path: str, params: Sequence[tuple[str, str]]) -> Json:
+        async with self._turn:
+            answer = await self.source.get(f"/api/v1/{path}", params)
+        try:
+            return answer["data"]
+        except (KeyError, TypeError) as exc:
+            raise Refused(f"{self.source.name} answered with something that is no Prometheus answer", 502) from exc
+
+
+def _point(pair: Sequence[Any]) -> tuple[float, float]:
+    return float(pair[0]), float(pair[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The trace store, by Tempo's HTTP API and its own two questions."""
+
+    source: Source
+
+    async def search(self, params: Sequence[tuple[str, str]]) -> list[Json]:
+        return list((await self.source.get("/api/search", params)).get("traces") or [])
+
+    async def trace(self, trace_id: str) -> Json:
+        return await self.source.get(f"/api/traces/{trace_id}")
+
+    async def logs(self, params: Sequence[tuple[str, str]]) -> list[Json]:
+        answer = await self.source.get("/api/logs", params)
+        return list(answer.get("logs") or answer.get("lines") or []) if isinstance(answer, dict) else list(answer)

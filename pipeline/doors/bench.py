@@ -7,6 +7,7 @@ turn with the door in the same run, so that the ratio holds even where the absol
 """
 
 import asyncio
+import itertools
 import multiprocessing
 import os
 import resource
@@ -25,6 +26,8 @@ import orjson
 
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent, CloudEventBatch
 from pipeline.gen.spillway.events.v1.flight_pb2 import FlightDeparted
+from telemetry.metrics import Metrics
+from telemetry.tracing import Tracer
 
 SIZES = (1, 10, 100, 500)
 SERVERS = ("grpc no-op", "grpc", "http no-op", "http")
@@ -78,7 +81,7 @@ def _serve(server: str, pipe: Connection) -> None:
 
 async def _serving(server: str, pipe: Connection) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        port, key = await (_noop(server) if server.endswith("no-op") else _door(server, Path(folder)))
+        port, key = await (_noop(server) if server.endswith("no-op") else serve_door(server, Path(folder), Metrics()))
         pipe.send((port, key))
         while True:
             await asyncio.to_thread(pipe.poll, None)
@@ -139,7 +142,8 @@ async def _noop_http() -> int:
     return int(listener.getsockname()[1])
 
 
-async def _door(server: str, folder: Path) -> tuple[int, str]:
+async def serve_door(server: str, folder: Path, metrics: Metrics, tracer: Tracer | None = None) -> tuple[int, str]:
+    """Start the door `grpc` or `http` here; its port and a key. What is written is confirmed, counted and forgotten."""
     import structlog
 
     from pipeline.doors.accept import Acceptance
@@ -151,25 +155,26 @@ async def _door(server: str, folder: Path) -> tuple[int, str]:
     from pipeline.doors.settings import GrpcSettings, HttpSettings
     from pipeline.event import Record
     from pipeline.schema.registry import Registry
+    from pipeline.streams.aws import BotocoreAccess
     from pipeline.streams.batching import Lanes
     from pipeline.streams.group_commit import GroupCommit
+    from pipeline.streams.put_records import PutRecords
     from pipeline.streams.retry import RetryBudget
     from pipeline.streams.sink import Outcome, Written
-    from telemetry.metrics import Metrics
 
-    class Forgetting:
-        """A sink that confirms and keeps nothing, so that a long run stays small."""
+    class Forgetting(PutRecords):
+        """The Kinesis writes with their metrics and without their calls. It keeps nothing, so that a long run stays small."""
 
-        async def write(self, records: Sequence[Record], *, deadline_seconds: float) -> list[Outcome]:
-            return [Written("s", "1")] * len(records)
+        async def _call(self, chunk: Sequence[Record], left_seconds: float) -> list[Outcome]:
+            return [Written("shardId-000000000000", "1")] * len(chunk)
 
     key = add_key(folder / "keys", "bench", "producer")
-    metrics = Metrics()
+    sink = Forgetting("events", BotocoreAccess("kinesis", "us-east-1"), metrics, clock=time.monotonic)
     lanes = Lanes(slices=16, worker="bench", budget=RetryBudget(time.monotonic), random=Random(1))
-    commit = GroupCommit(Forgetting(), lanes, clock=time.monotonic, clock_micros=wall_micros)
+    commit = GroupCommit(sink, lanes, clock=time.monotonic, clock_micros=wall_micros)
     collector = Collector(
         door=server,
-        acceptance=Acceptance(Registry.load().types, 16),
+        acceptance=Acceptance(Registry.load().types, 16, tracer=tracer or Tracer.off()),
         keys=KeyStore(folder / "keys", clock=time.monotonic, log=structlog.get_logger(), metrics=metrics, door=server),
         commit=commit,
         in_flight=InFlight(64 * 1024 * 1024, 64 * 1024 * 1024),
@@ -191,7 +196,9 @@ _kept: list[Any] = []
 
 
 async def _measure(server: str, port: int, key: str, size: int, seconds: float, pipe: Connection) -> tuple[int, float, float]:
-    send, close = await (_grpc_client(port, key, size) if server.startswith("grpc") else _http_client(port, key, size))
+    bodies = itertools.repeat(batch_body(server.split()[0], [f"{os.getpid()}-{number}" for number in range(size)]))
+    client = grpc_client if server.startswith("grpc") else http_client
+    send, close = await client(port, key, bodies, size)
     await asyncio.gather(*(send() for _ in range(_CONNECTIONS)))  # warm
 
     def cpu() -> float:
@@ -216,33 +223,33 @@ async def _measure(server: str, port: int, key: str, size: int, seconds: float, 
 Client = tuple[Callable[[], Awaitable[None]], Callable[..., Awaitable[None]]]
 
 
-async def _grpc_client(port: int, key: str, size: int) -> Client:
+async def grpc_client(port: int, key: str, bodies: Iterator[bytes], size: int) -> Client:
+    """Sends the next of the bodies, of `size` events each."""
     from grpc import aio
 
     from pipeline.doors.grpc_door import SERVICE
 
     channel = aio.insecure_channel(f"127.0.0.1:{port}")
     call: Any = channel.unary_unary(f"/{SERVICE}/Publish", None, None)
-    body = CloudEventBatch(events=[_event(number) for number in range(size)]).SerializeToString()
     metadata = (("authorization", f"Bearer {key}"),)
 
     async def send() -> None:
-        answer = await call(body, metadata=metadata, timeout=20)
+        answer = await call(next(bodies), metadata=metadata, timeout=20)
         if answer and answer != b"\n" + _varint(size) + b"\x01" * size:
             raise click.ClickException("an event was not accepted")
 
     return send, channel.close
 
 
-async def _http_client(port: int, key: str, size: int) -> Client:
+async def http_client(port: int, key: str, bodies: Iterator[bytes], size: int) -> Client:
+    """Sends the next of the bodies, of `size` events each."""
     import aiohttp
 
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=_CONNECTIONS))
-    body = orjson.dumps([_json_event(number) for number in range(size)])
     headers = {"authorization": f"Bearer {key}", "content-type": "application/cloudevents-batch+json"}
 
     async def send() -> None:
-        async with session.post(f"http://127.0.0.1:{port}/v1/events", data=body, headers=headers) as response:
+        async with session.post(f"http://127.0.0.1:{port}/v1/events", data=next(bodies), headers=headers) as response:
             answer = await response.read()
             if response.status != 207 or (answer != b"{}" and not answer.startswith(b'{"accepted":%d,' % size)):
                 raise click.ClickException("an event was not accepted")
@@ -254,11 +261,18 @@ def _varint(value: int) -> bytes:
     return bytes([value]) if value < 128 else bytes([value & 0x7F | 0x80, value >> 7])
 
 
-def _event(number: int) -> CloudEvent:
+def batch_body(door: str, ids: Sequence[str]) -> bytes:
+    """A request with an event of each of these ids."""
+    if door == "grpc":
+        return CloudEventBatch(events=[_event(number, id) for number, id in enumerate(ids)]).SerializeToString()
+    return orjson.dumps([_json_event(number, id) for number, id in enumerate(ids)])
+
+
+def _event(number: int, id: str) -> CloudEvent:
     flight = FlightDeparted(carrier="UA", flight=1545, tail_number=f"N{number}", origin="EWR", destination="IAH", delay_minutes=2)
     flight.departed_at.FromSeconds(1_357_034_220)
     event = CloudEvent(
-        id=f"{os.getpid()}-{number}",
+        id=id,
         source="/bench",
         spec_version="1.0",
         type="spillway.events.v1.FlightDeparted",
@@ -270,10 +284,10 @@ def _event(number: int) -> CloudEvent:
     return event
 
 
-def _json_event(number: int) -> dict[str, object]:
+def _json_event(number: int, id: str) -> dict[str, object]:
     return {
         "specversion": "1.0",
-        "id": f"{os.getpid()}-{number}",
+        "id": id,
         "source": "/bench",
         "type": "spillway.events.v1.FlightDeparted",
         "time": "2013-01-01T09:57:00Z",

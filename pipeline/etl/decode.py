@@ -152,7 +152,7 @@ def _event(raw: CloudEvent, batch: StoredBatch, record: int, index: int, find: C
         time,
         batch.accepted_at_unix_micros,
         batch.door,
-        text_attribute(raw, TRACEPARENT_ATTRIBUTE),
+        text_attribute(raw, TRACEPARENT_ATTRIBUTE) if TRACEPARENT_ATTRIBUTE in raw.attributes else "",
         _blake(PAYLOAD_DIGEST_BYTES, name.encode(), about.encode(), str(time).encode(), data),
         kind.parse(data),
         data,

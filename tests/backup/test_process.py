@@ -1,7 +1,14 @@
 """The backup that our Firehose model writes, read, verified and played again by the commands."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import boto3
 import pytest
@@ -10,13 +17,14 @@ from click.testing import CliRunner
 from pipeline import frame
 from pipeline.backup.commands import backup, replay_command
 from pipeline.backup.objects import MemoryObjects, NoSuchObject, Objects, S3Objects, Stored
-from pipeline.backup.reader import Backup
+from pipeline.backup.reader import Backup, Found
 from pipeline.errors import Unavailable
 from pipeline.event import event_key, explicit_hash_key, stored_batch
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.gen.spillway.v1.record_pb2 import StoredBatch
 from pipeline.stack.launch import Stack
 from pipeline.stack.plan import StackSettings
+from telemetry.metrics import BACKUP_AUDIT_FAILURES, BACKUP_BEHIND_SECONDS, BACKUP_EVENTS
 
 SECONDS_MAX = 60.0
 
@@ -109,6 +117,10 @@ def test_objects_are_put_replaced_listed_in_order_and_deleted(objects: Objects) 
     objects.put("t/a", b"second!", {})
     assert b"second!" == objects.get("t/a")
     assert [Stored("t/a", 7), Stored("t/b", 5)] == list(objects.list("t/"))
+    assert [Stored("t/b", 5)] == list(objects.list("t/", after="t/a"))
+    assert [] == list(objects.list("t/", after="t/b"))
+    ages = [datetime.now(UTC) - stored.modified_at for stored in objects.list("t/")]
+    assert [True, True] == [abs(age) < timedelta(minutes=1) for age in ages]
     objects.delete("t/a")
     objects.delete("t/a")
     assert [Stored("t/b", 5)] == list(objects.list("t/"))
@@ -126,3 +138,79 @@ def test_a_bucket_that_cannot_be_reached_is_unavailable() -> None:
     for call in (lambda o: o.get("k"), lambda o: list(o.list("k")), lambda o: o.put("k", b"", {}), lambda o: o.delete("k")):
         with pytest.raises(Unavailable):
             call(S3Objects(closed, "spillway"))
+
+
+class Process:
+    """The auditor as a process of its own."""
+
+    def __init__(self, folder: Path, **env: str) -> None:
+        self.log = folder / "log"
+        with self.log.open("wb") as log:
+            settings = {"SPILLWAY_HEALTH_PORT": "0", "SPILLWAY_AUDITOR_ROUND_SECONDS": "0.2"}
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.backup.auditor"], env={**os.environ, **settings, **env}, stderr=log, stdout=log
+            )
+        try:
+            until(lambda: b'"health_port": ' in self.log.read_bytes())
+        except BaseException:
+            self.process.kill()
+            raise
+        self.port = int(self.log.read_text().split('"health_port": ')[1].split(",")[0])
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def value(self, series: str) -> float:
+        lines = [line for line in self.get("/metrics").splitlines() if line.startswith(series + " ")]
+        return float(lines[0].rpartition(" ")[2])
+
+    def drain(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()
+            self.process.wait()
+
+
+def test_the_auditor_starts_and_drains_with_nothing_up(tmp_path: Path) -> None:
+    """TRAPS 11, 12."""
+    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    auditor = Process(tmp_path, **nowhere, AWS_ENDPOINT_URL_S3="http://127.0.0.1:1")
+    try:
+        assert "ready\n" == auditor.get("/readyz")
+        until(lambda: auditor.value(BACKUP_AUDIT_FAILURES.name) >= 2)
+    finally:
+        code = auditor.drain()
+    assert 0 == code
+
+
+@pytest.mark.stack
+def test_the_auditor_reads_what_firehose_writes_once_and_goes_on_after_a_restart(stack: Stack, tmp_path: Path) -> None:
+    def put(first: int) -> None:
+        records = [
+            {"Data": frame.encode(payload(number)), "PartitionKey": "k", "ExplicitHashKey": "0"}
+            for number in range(first, first + 50)
+        ]
+        assert 0 == boto3.client("kinesis").put_records(StreamName="web-events", Records=records)["FailedRecordCount"]
+
+    series = f'{BACKUP_EVENTS.name}{{stream="web-events"}}'
+    auditor = Process(tmp_path)
+    try:
+        put(0)
+        until(lambda: auditor.value(series) >= 50)
+        first = auditor.value(series)
+    finally:
+        code = auditor.drain()
+    assert 0 == code
+    put(50)
+    source = Backup(S3Objects(boto3.client("s3"), "spillway"))
+    until(lambda: sum(isinstance(part, Found) for part in source.batches("web-events")) >= first + 50)
+    again = Process(tmp_path)
+    try:
+        until(lambda: again.value(series) >= 50)
+        assert 0 == again.value(f'{BACKUP_BEHIND_SECONDS.name}{{stream="web-events"}}')
+        assert 50 == again.value(series)
+    finally:
+        again.drain()

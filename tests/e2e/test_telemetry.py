@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from dashboards.queries import all_queries
 
+from dashboards.queries import all_queries
 from pipeline.gen.spillway.events.v1.acquisition_pb2 import PageViewed
 from pipeline.sdk.client import Client
 from telemetry.hops import BY_NAME, HOPS, expected_hops

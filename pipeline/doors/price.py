@@ -1,0 +1,261 @@
+"""`python -m pipeline.doors.price`: what telemetry costs at the doors, as a ratio, and what each operation of it costs.
+
+Rules. For each door three servers run at once, each a process of its own: instrumented as in the stack (metrics, the tracer with
+its usual share, spans shipped to a live backend), bare (`Metrics.off()`, `Tracer.off()`), and bare once more. They are loaded in
+turn, in short slices, and the order changes from round to round. A figure is CPU seconds of the server process a request; a ratio
+is taken within a round, and the median over the rounds is what is said. The second bare server shows the noise: a ratio that
+differs from 1 by less than that one does says nothing. One event in a thousand is traced, evenly spread.
+
+The stream is in memory (the writes are counted, but not sent), so that nothing dilutes the price.
+"""
+
+import asyncio
+import itertools
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+import timeit
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
+from pathlib import Path
+from random import Random
+from uuid import UUID
+
+import click
+
+from pipeline.doors.bench import SIZES, batch_body, grpc_client, http_client, serve_door
+from telemetry.metrics import DOOR_EVENTS, DOOR_REQUEST_SECONDS, Metrics
+from telemetry.otlp import span_sender
+from telemetry.settings import TelemetrySettings
+from telemetry.shipping import Shipper
+from telemetry.tracing import Keeping, Tracer, trace_of
+
+DOORS = ("grpc", "http")
+KINDS = ("bare", "instrumented", "bare again")
+# What an instrumented door may cost, of a bare one, from this many events a request.
+GOAL_RATIO_MAX = 1.03
+GOAL_EVENTS_MIN = 100
+_KEPT_EVERY = 1000
+# Events in the pool that requests are made of; a multiple of every size.
+_POOL_EVENTS = 20_000
+_CONNECTIONS = 8
+_START_SECONDS_MAX = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    door: str
+    events_a_request: int
+    # CPU of a bare server for one request.
+    bare_micros: float
+    # Medians over the rounds: instrumented to bare, and bare to bare.
+    ratio: float
+    noise_ratio: float
+
+
+def event_ids(count: int, keeping: Keeping, random: Random) -> list[str]:
+    """Ids of which every thousandth is traced by chance, and no other."""
+    ids: list[str] = []
+    while len(ids) < count:
+        id = str(UUID(int=random.getrandbits(128)))
+        if (keeping.trace("/bench", id) is not None) == (len(ids) % _KEPT_EVERY == _KEPT_EVERY // 2):
+            ids.append(id)
+    return ids
+
+
+def measure(rounds: int, seconds: float) -> Iterator[Price]:
+    context = multiprocessing.get_context("spawn")  # gRPC objects do not survive a fork
+    pool = event_ids(_POOL_EVENTS, Keeping(), Random(1))
+    backend_pipe, backend_end = context.Pipe()
+    processes = [context.Process(target=_backend, args=(backend_end,), daemon=True)]
+    processes[0].start()
+    try:
+        endpoint = f"http://127.0.0.1:{_first(backend_pipe)}"
+        for door in DOORS:
+            servers: dict[str, tuple[Connection, int, str]] = {}
+            for kind in KINDS:
+                ours, theirs = context.Pipe()
+                processes.append(context.Process(target=_serve, args=(door, kind, endpoint, theirs), daemon=True))
+                processes[-1].start()
+                port, key = _first(ours)
+                servers[kind] = (ours, port, key)
+            for size in SIZES:
+                bodies = [batch_body(door, pool[at : at + size]) for at in range(0, len(pool), size)]
+                yield asyncio.run(_price(door, size, bodies, servers, rounds, seconds))
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join(10)
+
+
+def _first(pipe: Connection) -> tuple[int, str]:
+    if not pipe.poll(_START_SECONDS_MAX):
+        raise click.ClickException("a server of the benchmark did not start")
+    said: tuple[int, str] = pipe.recv()
+    return said
+
+
+async def _price(
+    door: str, size: int, bodies: Sequence[bytes], servers: dict[str, tuple[Connection, int, str]], rounds: int, seconds: float
+) -> Price:
+    client = grpc_client if door == "grpc" else http_client
+    clients = {}
+    for kind, (_, port, key) in servers.items():
+        clients[kind] = await client(port, key, itertools.cycle(bodies), size)
+    costs: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for number in range(-1, rounds):
+        turn = number % len(KINDS)
+        order = KINDS[turn:] + KINDS[:turn]
+        for kind in order if number % 2 else reversed(order):
+            cost = await _slice(clients[kind][0], servers[kind][0], seconds)
+            if number >= 0:  # the first round warms
+                costs[kind].append(cost)
+    for _, close in clients.values():
+        await close()
+    bare = costs["bare"]
+
+    def ratio(kind: str) -> float:
+        return statistics.median(cost / of for cost, of in zip(costs[kind], bare, strict=True))
+
+    return Price(door, size, statistics.median(bare) * 1e6, ratio("instrumented"), ratio("bare again"))
+
+
+async def _slice(send: Callable[[], object], pipe: Connection, seconds: float) -> float:
+    """CPU seconds of the server for one request, over this long a load."""
+    count = 0
+
+    def cpu() -> float:
+        pipe.send(None)
+        return float(pipe.recv())
+
+    spent = cpu()
+    ends = time.perf_counter() + seconds
+
+    async def loop() -> None:
+        nonlocal count
+        while time.perf_counter() < ends:
+            await send()  # type: ignore[misc]
+            count += 1
+
+    await asyncio.gather(*(loop() for _ in range(_CONNECTIONS)))
+    return (cpu() - spent) / count
+
+
+# -- the processes
+
+
+def _serve(door: str, kind: str, endpoint: str, pipe: Connection) -> None:
+    import uvloop
+
+    uvloop.run(_serving(door, kind, endpoint, pipe))
+
+
+async def _serving(door: str, kind: str, endpoint: str, pipe: Connection) -> None:
+    metrics, tracer = Metrics.off(), Tracer.off()
+    if kind == "instrumented":
+        metrics = Metrics()
+        spans = Shipper("spans", span_sender(endpoint, 3.0), metrics)
+        tracer = Tracer(f"{door}-door", "bench", spans.put, TelemetrySettings())
+    with tempfile.TemporaryDirectory() as folder:
+        pipe.send(await serve_door(door, Path(folder), metrics, tracer))
+        while True:
+            await asyncio.to_thread(pipe.poll, None)
+            try:
+                pipe.recv()
+            except EOFError:
+                return
+            pipe.send(time.process_time())
+
+
+def _backend(pipe: Connection) -> None:
+    """An OTLP backend that takes everything and keeps nothing."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", "0")))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    pipe.send(server.server_address[1])
+    server.serve_forever()
+
+
+# -- operations
+
+
+def operations() -> Iterator[tuple[str, float]]:
+    """(what, microseconds)."""
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from telemetry.personal_data import mask
+
+    shipped: list[ReadableSpan] = []
+    tracer = Tracer("grpc-door", "bench", shipped.append, scrub=mask)
+    keeping = Keeping()
+    plain, lucky = event_ids(_KEPT_EVERY, keeping, Random(1))[_KEPT_EVERY // 2 - 1 : _KEPT_EVERY // 2 + 1]
+    sampled = trace_of("/bench", plain).traceparent("sdk")
+    members = [trace_of("/bench", f"{plain}-{number}") for number in range(20)]
+    below = int(keeping.trace_share * (1 << 32))
+    metrics = Metrics()
+    counter = metrics.counter(DOOR_EVENTS, door="grpc", status="accepted")
+    seconds = metrics.histogram(DOOR_REQUEST_SECONDS, door="grpc")
+    attributes = {"spillway.tenant": "acme", "messaging.message.id": plain, "cloudevents.event_type": "spillway.events.v1.X"}
+    exemplar = {"trace_id": members[0].hex_id}
+    trace = members[0]
+    yield "keep decision as the doors do it, not kept", _micros(lambda: zlib.crc32(plain.encode()) < below)
+    yield "keep decision, not kept", _micros(lambda: tracer.trace("/bench", plain))
+    yield "keep decision, kept by its id", _micros(lambda: tracer.trace("/bench", lucky))
+    yield "keep decision, kept by its context", _micros(lambda: tracer.trace("/bench", plain, sampled))
+    yield "event span, built and queued", _micros(lambda: tracer.event(trace, "grpc-door", 1, 2, attributes=attributes))
+    yield "batch span with 20 links, built and queued", _micros(lambda: tracer.batch("a", "grpc-door", 1, 2, members=members))
+    spans = shipped[:1]
+    yield "event span, encoded to be sent", _micros(lambda: encode_spans(spans).SerializeToString(), 2_000)
+    yield "Counter.inc", _micros(counter.inc)
+    yield "Histogram.observe", _micros(lambda: seconds.observe(0.01))
+    yield "Histogram.observe with exemplar", _micros(lambda: seconds.observe(0.01, exemplar))
+
+
+def _micros(operation: Callable[[], object], times: int = 5_000) -> float:
+    """The best of seven: what it costs when nobody disturbs."""
+    return min(timeit.repeat(operation, number=times, repeat=7)) / times * 1e6
+
+
+@click.command()
+@click.option("--rounds", default=9, show_default=True, type=click.IntRange(min=5))
+@click.option("--seconds", default=0.5, show_default=True, help="Of load on each server in each round.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if the goal is missed.")
+def command(rounds: int, seconds: float, strict: bool) -> None:
+    """Ratio of CPU with and without telemetry, and the price of each operation."""
+    click.echo(f"{'door':<6}{'events':>7}{'bare us/request':>17}{'instrumented/bare':>19}{'bare/bare':>11}  goal")
+    missed = False
+    for price in measure(rounds, seconds):
+        goal = ""
+        if price.events_a_request >= GOAL_EVENTS_MIN:
+            met = price.ratio <= GOAL_RATIO_MAX
+            missed = missed or not met
+            goal = f"<= {GOAL_RATIO_MAX} {'met' if met else 'MISSED'}"
+        click.echo(
+            f"{price.door:<6}{price.events_a_request:>7}{price.bare_micros:>17.0f}{price.ratio:>19.3f}{price.noise_ratio:>11.3f}"
+            f"  {goal}"
+        )
+    click.echo(f"\n{'operation':<48}{'us':>8}")
+    for name, micros in operations():
+        click.echo(f"{name:<48}{micros:>8.2f}")
+    if missed and strict:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    command()

@@ -20,12 +20,13 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainT
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from dashboards.console import boards, hop_map, journey, panels, searches
+from dashboards.console import boards, hop_map, panels, searches
 from dashboards.console.access import COOKIE, COOKIE_SECONDS, Guard, digest_of, is_same
 from dashboards.console.grafana import Dashboard, Dashboards
 from dashboards.console.layout import STATIC, Markup, html, notice, page, tag
 from dashboards.console.sources import Away, Prometheus, Refused, Source, Store, Unanswered
 from dashboards.queries import JSON_FOLDER
+from telemetry import journey
 
 STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 LOGIN_BYTES_MAX = 4096

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from dashboards.console.journey import Bar, Journey, Span
 from dashboards.console.layout import Markup, choice, field, html, notice, table, tag
 from dashboards.console.units import duration
 from telemetry.hops import HOPS
+from telemetry.journey import Bar, Journey, Span
 
 TRACE_ID = re.compile(r"^[0-9a-fA-F]{1,32}$")
 DURATION = re.compile(r"^[0-9]+(\.[0-9]+)?(us|ms|s|m|h)$")

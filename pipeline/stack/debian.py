@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis as Debian builds them: what is installed is used; what is not is fetched and unpacked into a cache folder.
+"""PostgreSQL, Redis and Prometheus as Debian builds them: what is installed is used, the rest fetched into a cache folder.
 
 Nothing is installed and no daemon is started: `apt-get download` fetches, `dpkg-deb -x` unpacks, and the server finds its shared
 libraries by LD_LIBRARY_PATH. No root is needed. Where the machine's package lists are missing or stale, lists of our own are
@@ -67,6 +67,17 @@ class Debian:
             return Tool(Path(installed).parent)
         root = self._fetched("redis", lambda _: ("redis-server", "redis-tools"))
         return Tool(root / "usr/bin", _libraries(root))
+
+    def prometheus(self) -> Tool:
+        """A folder with `prometheus` and `promtool`.
+
+        Raises:
+            MissingTool: not installed, and not to be fetched.
+        """
+        installed = shutil.which("prometheus") if self.use_installed else None
+        if installed is not None and (Path(installed).parent / "promtool").exists():
+            return Tool(Path(installed).parent)
+        return Tool(self._fetched("prometheus", lambda _: ("prometheus",)) / "usr/bin")
 
     def _postgres_packages(self, apt: "Apt") -> tuple[str, ...]:
         server = "postgresql-15" if apt.having(["postgresql-15"]) else next(iter(apt.depends("postgresql")), "postgresql-15")
@@ -233,7 +244,7 @@ def _require_apt(name: str) -> None:
     if lacking:
         raise MissingTool(
             f"{name} is not installed, and this machine has no {', '.join(lacking)} to fetch it with: "
-            "install PostgreSQL 15 or newer below /usr/lib/postgresql and redis-server on PATH"
+            "install PostgreSQL 15 or newer below /usr/lib/postgresql, redis-server, prometheus and promtool on PATH"
         )
 
 

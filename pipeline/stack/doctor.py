@@ -36,6 +36,7 @@ def findings(cache: Path, ports: dict[str, int]) -> list[Finding]:
         _python(),
         _postgres(cache),
         _redis(cache),
+        _prometheus(cache),
         _ministack(cache),
         _user(),
         _java(),
@@ -71,6 +72,13 @@ def _redis(cache: Path) -> Finding:
     if found is not None:
         return Finding("Redis", "ok", f"installed at {found}")
     return _fetchable("Redis", cache / "debian/redis/complete", "redis-server")
+
+
+def _prometheus(cache: Path) -> Finding:
+    found = shutil.which("prometheus")
+    if found is not None:
+        return Finding("Prometheus", "ok", f"installed at {found}")
+    return _fetchable("Prometheus", cache / "debian/prometheus/complete", "prometheus")
 
 
 def _ministack(cache: Path) -> Finding:

@@ -10,6 +10,7 @@
     run/          a file for each live process: its pid and when it started
     hold/         a file named like a process keeps that process stopped until it is removed
     logs/         a file for each process, rotated by size
+    targets/      whom Prometheus scrapes: ours in stack.json; a producer with a port of its own may put a file beside it
     data/         what the services store
 
 Files are replaced whole (write beside, flush, rename), so that a reader never sees half of one.
@@ -80,6 +81,10 @@ class Folder:
     def logs(self) -> Path:
         return self.path / "logs"
 
+    @property
+    def targets(self) -> Path:
+        return self.path / "targets"
+
     def data(self, name: str) -> Path:
         return self.path / "data" / name
 
@@ -96,7 +101,7 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         self.path.chmod(0o711)
         (self.path / "data").mkdir(exist_ok=True, mode=0o711)
-        for private in (self.run, self.hold, self.logs):
+        for private in (self.run, self.hold, self.logs, self.targets):
             private.mkdir(exist_ok=True, mode=0o700)
 
 

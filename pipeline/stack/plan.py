@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pipeline.stack import ministack, ministack_host, stores
+from pipeline.stack import ministack, ministack_host, stores, watch
 from pipeline.stack.debian import Tool
 from pipeline.stack.folder import Folder
 from pipeline.stack.ports import HOST
 from pipeline.stack.process import Plan, Process, Ready
 from pipeline.stack.secret import Secrets
 
-ToolName = Literal["ministack", "postgres", "redis"]
+ToolName = Literal["ministack", "postgres", "redis", "prometheus"]
 
 # Metrics and health of parts count up from here, in the order of the path.
 HEALTH_PORT_FIRST = 4600
@@ -39,12 +39,22 @@ class StackSettings:
     emulator_port: int = 4568
     postgres_port: int = 4571
     redis_port: int = 4572
+    console_port: int = 8088
+    prometheus_port: int = 9090
+    otlp_grpc_port: int = 4317
+    otlp_http_port: int = 4318
     # Processes that share one door's port.
     grpc_workers: int = 1
     http_workers: int = 1
     shards: int = 2
     firehose_buffer_mib: int = 1
     firehose_buffer_seconds: int = 5
+    # How often Prometheus looks at every process, and evaluates its rules.
+    scrape_seconds: int = 5
+    # Traces and log lines go after so long, or past so many bytes; an event's trace is judged so long after its first span.
+    trace_hours: float = 72.0
+    trace_mib_max: int = 2048
+    trace_judge_seconds: float = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +211,70 @@ def _redis(site: Site) -> tuple[Process, ...]:
     )
 
 
+def _store(site: Site) -> tuple[Process, ...]:
+    ports, settings = site.ports, site.settings
+    options = {
+        "folder": site.folder.data("store"),
+        "grpc-port": ports["otlp-grpc"],
+        "http-port": ports["otlp-http"],
+        "health-port": ports["health:store"],
+        "retention-hours": settings.trace_hours,
+        "bytes-max": f"{settings.trace_mib_max}MiB",
+        "judge-seconds": settings.trace_judge_seconds,
+    }
+    return (
+        Process(
+            name="store",
+            argv=(sys.executable, "-m", "telemetry.store", *_options(options)),
+            env={"SPILLWAY_WORKER": "store"},
+            ready=Ready("http", ports["health:store"]),
+            # The last: whatever ends may still have something to say.
+            stop_rank=10,
+            address=f"http://{HOST}:{ports['otlp-http']}",
+            about="traces and log lines",
+        ),
+    )
+
+
+def _prometheus(site: Site) -> tuple[Process, ...]:
+    port, data, tool = site.ports["prometheus"], site.folder.data("prometheus"), site.tools["prometheus"]
+    return (
+        Process(
+            name="prometheus",
+            argv=watch.prometheus_command(tool, data, port, site.folder.targets, site.settings.scrape_seconds),
+            ready=Ready("http", port, "/-/ready"),
+            stop_rank=9,
+            address=f"http://{HOST}:{port}",
+            about="metrics and rules",
+        ),
+    )
+
+
+def _console(site: Site) -> tuple[Process, ...]:
+    ports = site.ports
+    options = {
+        "port": ports["console"],
+        "health-port": ports["health:console"],
+        "targets": site.folder.targets,
+        **watch.sources(ports),
+    }
+    return (
+        Process(
+            name="console",
+            argv=(sys.executable, "-m", "dashboards.console", *_options(options)),
+            env={"SPILLWAY_WORKER": "console"},
+            ready=Ready("http", ports["health:console"]),
+            stop_rank=9,
+            address=f"http://{HOST}:{ports['console']}",
+            about="the console",
+        ),
+    )
+
+
+def _options(values: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(word for name, value in values.items() for word in (f"--{name}", str(value)))
+
+
 PARTS: tuple[Part, ...] = (
     Part("ministack", "S3, DynamoDB, KMS", _ministack, ports=(("ministack", "ministack_port"),), tools=("ministack",)),
     Part("emulator", "Kinesis, Firehose", _emulator, ports=(("emulator", "emulator_port"),)),
@@ -246,6 +320,21 @@ PARTS: tuple[Part, ...] = (
         ),
         workers=lambda _: 1,
     ),
+    Part(
+        "auditor",
+        "reads the backup",
+        ours("auditor", "pipeline.backup.auditor", stop_rank=5, about="reads the backup"),
+        workers=lambda _: 1,
+    ),
+    Part(
+        "store",
+        "traces and log lines",
+        _store,
+        ports=(("otlp-grpc", "otlp_grpc_port"), ("otlp-http", "otlp_http_port")),
+        workers=lambda _: 1,
+    ),
+    Part("prometheus", "metrics and rules", _prometheus, ports=(("prometheus", "prometheus_port"),), tools=("prometheus",)),
+    Part("console", "the console", _console, ports=(("console", "console_port"),), workers=lambda _: 1),
 )
 
 NAMES: tuple[str, ...] = tuple(part.name for part in PARTS)
@@ -259,6 +348,11 @@ def wanted_ports(parts: tuple[Part, ...], settings: StackSettings) -> dict[str, 
     chosen = {name for part in parts for name in part.names(settings)}
     health = {f"health:{name}": HEALTH_PORT_FIRST + number for number, name in enumerate(numbered) if name in chosen}
     return fixed | health
+
+
+def scraped(parts: tuple[Part, ...], settings: StackSettings, ports: Mapping[str, int]) -> list[watch.Target]:
+    """Whom Prometheus looks at: every process of these parts with a health port."""
+    return [watch.Target(part.name, name, ports[f"health:{name}"]) for part in parts for name in part.names(settings)]
 
 
 def plan(parts: tuple[Part, ...], site: Site) -> Plan:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Settings, load
+from pipeline.stack import watch
 from pipeline.stack.debian import Debian, Tool
 from pipeline.stack.errors import AlreadyUp, PortTaken, StackError
 from pipeline.stack.folder import Folder, is_locked, read_object, starting, write_whole
 from pipeline.stack.ministack import ministack_python
-from pipeline.stack.plan import NAMES, PARTS, Part, Site, StackSettings, plan, wanted_ports
+from pipeline.stack.plan import NAMES, PARTS, Part, Site, StackSettings, plan, scraped, wanted_ports
 from pipeline.stack.ports import HOST, free_ports, is_free, require_free
 from pipeline.stack.process import Plan
 from pipeline.stack.processes import Identity, marked, sweep
@@ -94,6 +95,10 @@ def prepare(
             region=public["AWS_REGION"],
             env=public,
         )
+        # What a former run's producers left is gone.
+        for left in folder.targets.glob("*.json"):
+            left.unlink()
+        watch.write_targets(folder.targets / "stack.json", scraped(chosen, settings, ports))
         made = plan(chosen, site)
         _write_plan(made, folder, {**public, **secret_env(secrets, ports), **(env or {})})
         addresses = Addresses(folder, _endpoints(ports), dict(ports))
@@ -111,7 +116,7 @@ def _parts(names: tuple[str, ...]) -> tuple[Part, ...]:
 def _tools(parts: tuple[Part, ...], cache: Path, say: Say) -> dict[str, Tool]:
     debian = Debian(cache, say)
     wanted = {tool for part in parts for tool in part.tools}
-    makers = {"postgres": debian.postgres, "redis": debian.redis}
+    makers = {"postgres": debian.postgres, "redis": debian.redis, "prometheus": debian.prometheus}
     return {name: make() for name, make in makers.items() if name in wanted}
 
 
@@ -139,7 +144,7 @@ def choose_ports(parts: tuple[Part, ...], settings: StackSettings, folder: Folde
 
 
 def _endpoints(ports: Mapping[str, int]) -> dict[str, str]:
-    web = {"ministack", "emulator", "http"}
+    web = {"ministack", "emulator", "http", "console", "prometheus", "otlp-http"}
     return {
         name: f"{'http://' if name in web or name.startswith('health:') else ''}{HOST}:{port}" for name, port in ports.items()
     }
@@ -171,6 +176,12 @@ def _public_env(folder: Folder, ports: Mapping[str, int], settings: Settings) ->
         env["SPILLWAY_COLLECTOR"] = env["SPILLWAY_TRANSCODER_TARGET"] = f"{HOST}:{ports['grpc']}"
     if "http" in ports:
         env["SPILLWAY_HTTP_PORT"] = str(ports["http"])
+    if "otlp-http" in ports:
+        env["SPILLWAY_TELEMETRY_OTLP_ENDPOINT"] = env["SPILLWAY_STORE_URL"] = f"http://{HOST}:{ports['otlp-http']}"
+    if "prometheus" in ports:
+        env["SPILLWAY_PROMETHEUS_URL"] = f"http://{HOST}:{ports['prometheus']}"
+    if "console" in ports:
+        env["SPILLWAY_CONSOLE_URL"] = f"http://{HOST}:{ports['console']}"
     return env
 
 

@@ -96,7 +96,7 @@ def _state_of(stack: Stack) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("stack")
-    settings = StackSettings(firehose_buffer_seconds=2)
+    settings = StackSettings(firehose_buffer_seconds=2, scrape_seconds=2, trace_judge_seconds=90.0)
     with Stack.start(folder, free_ports=True, settings=settings) as running:
         kept = dict(os.environ)
         os.environ.update(running.env())

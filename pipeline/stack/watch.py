@@ -1,0 +1,70 @@
+"""Who watches the stack: whom Prometheus scrapes, what it is told, and where the console finds it.
+
+Prometheus finds its targets by files (`file_sd`): one entry a process of ours, with the labels `process` (the part, as
+`telemetry.hops` names it) and `worker` (the process's own name, the same after every restart).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.stack.debian import Tool
+from pipeline.stack.folder import write_whole
+from pipeline.stack.ports import HOST
+
+# Four weeks of baseline, and some.
+RETENTION_DAYS = 36
+RETENTION_SIZE = "2GB"
+EXEMPLARS_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A process with a health port."""
+
+    process: str
+    worker: str
+    port: int
+
+
+def write_targets(file: Path, targets: Iterable[Target]) -> None:
+    """In the form of Prometheus' `file_sd`."""
+    entries = [{"targets": [f"{HOST}:{one.port}"], "labels": {"process": one.process, "worker": one.worker}} for one in targets]
+    write_whole(file, json.dumps(entries, indent=1))
+
+
+def prometheus_command(tool: Tool, data: Path, port: int, targets: Path, scrape_seconds: int) -> tuple[str, ...]:
+    """Writes its configuration (JSON is YAML)."""
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    config = {
+        "global": {
+            "scrape_interval": f"{scrape_seconds}s",
+            "scrape_timeout": f"{scrape_seconds}s",
+            "evaluation_interval": f"{scrape_seconds}s",
+        },
+        "storage": {"exemplars": {"max_exemplars": EXEMPLARS_MAX}},
+        "scrape_configs": [
+            {
+                "job_name": "spillway",
+                "file_sd_configs": [{"files": [f"{targets}/*.json"], "refresh_interval": f"{scrape_seconds}s"}],
+            }
+        ],
+    }
+    write_whole(data / "prometheus.yml", json.dumps(config, indent=1), 0o600)
+    return (
+        str(tool.programs / "prometheus"),
+        f"--config.file={data / 'prometheus.yml'}",
+        f"--storage.tsdb.path={data / 'tsdb'}",
+        f"--storage.tsdb.retention.time={RETENTION_DAYS}d",
+        f"--storage.tsdb.retention.size={RETENTION_SIZE}",
+        f"--web.listen-address={HOST}:{port}",
+        "--enable-feature=exemplar-storage",
+        "--log.level=warn",
+    )
+
+
+def sources(ports: Mapping[str, int]) -> dict[str, str]:
+    """Where the console looks; a part that this stack lacks is not looked for."""
+    port_of = {"prometheus": "prometheus", "store": "otlp-http"}
+    return {name: f"http://{HOST}:{ports[port]}" for name, port in port_of.items() if port in ports}

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 import urllib.error
 import urllib.parse
@@ -10,9 +11,14 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import requests
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from dashboards.queries import all_queries
 from pipeline.gen.spillway.events.v1.acquisition_pb2 import PageViewed
@@ -30,6 +36,8 @@ AT_ONCE = 16
 WHOLE_SHARE_MIN = 0.999
 SOURCE = "/tests/telemetry"
 HEALED_SECONDS_MAX = 60.0
+DISK_MIB = 24
+FLOOD_REQUESTS = 150
 
 
 def _get(url: str) -> Any:
@@ -247,6 +255,73 @@ def test_the_store_may_die_and_fill_with_rubbish_and_no_event_is_touched(telemet
     _post(pipeline, id, f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01")
     known = f"{pipeline.env['SPILLWAY_STORE_URL']}/api/events/{id}"
     wait_until(lambda: _get(known)["traces"], "spans arrive again", HEALED_SECONDS_MAX)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="a disk of its own for the store is mounted by root")
+def test_the_stores_disk_may_be_flooded_until_it_is_full_and_no_event_is_touched(telemetry_env: Pipeline) -> None:
+    pipeline, stack = telemetry_env, telemetry_env.stack
+    lost = f'sum({TELEMETRY_ITEMS.name}{{outcome=~"failed|dropped"}})'
+    with _small_disk(pipeline):
+        before = _value(pipeline, lost)
+        answers = Counter(_flood(pipeline))
+        assert answers[503] + answers[429], f"the store never said no: {answers}"
+        ids = []
+        with _client(pipeline) as client:
+            for number in range(200):
+                page = PageViewed(page_url=f"https://shop.example/{number}")
+                ids.append(client.send(page, subject="v", canary="probe").id)
+            client.flush(30.0)
+        evidence = Evidence(pipeline)
+        wanted = {(SOURCE, id) for id in ids}
+        wait_until(lambda: wanted <= set(evidence.rds()) and wanted <= set(evidence.lake()), "all are delivered without a store")
+        wait_until(lambda: _value(pipeline, lost) > before, "the loss of telemetry shows", HEALED_SECONDS_MAX)
+        assert "ready" == stack.process("store").state, "a full disk is no reason to die"
+    assert Counter(dict.fromkeys(wanted, 1)) == Counter({one: count for one, count in evidence.rds().items() if one in wanted})
+    id = f"after-{time.time_ns()}"
+    _post(pipeline, id, f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01")
+    known = f"{pipeline.env['SPILLWAY_STORE_URL']}/api/events/{id}"
+    wait_until(lambda: _get(known)["traces"], "spans arrive again", HEALED_SECONDS_MAX)
+
+
+@contextmanager
+def _small_disk(pipeline: Pipeline) -> Iterator[None]:
+    """The store on a file system of its own, of a few MiB, and back on its old one afterwards."""
+    stack, folder = pipeline.stack, pipeline.stack.folder.data("store")
+
+    def with_store_held(*command: str) -> None:
+        stack.hold("store")
+        try:
+            stack.wait_until("store", lambda process: process.state == "held", HEALED_SECONDS_MAX, "held")
+            subprocess.run(command, check=True, timeout=30.0)
+        finally:
+            stack.release("store")
+            stack.wait_ready("store", HEALED_SECONDS_MAX)
+
+    with_store_held("mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "spillway-tests", str(folder))
+    try:
+        yield
+    finally:
+        with_store_held("umount", str(folder))
+
+
+def _flood(pipeline: Pipeline) -> Iterator[int]:
+    """Answers of the store to more spans than the small disk holds."""
+    session = requests.Session()
+    session.trust_env = False
+    for _ in range(FLOOD_REQUESTS):
+        spans = [
+            Span(trace_id=os.urandom(16), span_id=os.urandom(8), name="rubbish", start_time_unix_nano=1, end_time_unix_nano=2,
+                 attributes=[KeyValue(key="x", value=AnyValue(string_value=os.urandom(1000).hex()))])
+            for _ in range(200)
+        ]  # fmt: skip
+        request = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=spans)])])
+        yield session.post(
+            f"{pipeline.env['SPILLWAY_STORE_URL']}/v1/traces",
+            request.SerializeToString(),
+            headers={"content-type": "application/x-protobuf"},
+            timeout=30.0,
+        ).status_code
 
 
 def test_every_panel_of_every_dashboard_has_data(telemetry_env: Pipeline) -> None:

@@ -7,7 +7,9 @@ that no panel of errors is empty), gauges swing, histograms take in observations
     with stand_in() as pipeline:
         pipeline.write_targets(folder / "stack.json")     # for file_sd_configs
 
-or by hand: `python -m tests.dashboards.stand_in --targets FILE [--port P]`. A metric that the catalogue gains is reported without
+Whoever has traces says so by `observed`: what a histogram saw of them becomes its exemplars, in the place of ids of no trace.
+
+By hand: `python -m tests.dashboards.stand_in --targets FILE [--port P]`. A metric that the catalogue gains is reported without
 a change here, unless it has a label that is not in `LABEL_VALUES`: then a test says so.
 """
 
@@ -18,7 +20,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -146,6 +148,8 @@ def process_of(metric: Metric, labels: dict[str, str]) -> tuple[str, ...]:
 
 
 Step = Callable[[float, float], None]
+# What a histogram with these labels saw since it was asked last: (value, trace id).
+Observed = Callable[[Metric, Mapping[str, str]], Sequence[tuple[float, str]]]
 
 
 @dataclass
@@ -154,6 +158,9 @@ class Process:
 
     name: str
     seed: int
+    # Of the usual pace of trouble; 0: none happens.
+    trouble: float = 1.0
+    observed: Observed | None = None
     metrics: Metrics = field(default_factory=Metrics)
     _steps: list[Step] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -183,7 +190,7 @@ class Process:
         counter = self.metrics.counter(metric, **labels)
         troubled = metric.name in TROUBLE_METRICS or TROUBLE & set(labels.values())
         busy = _BYTES_PER_SECOND if "bytes" in metric.name else _BUSY_PER_SECOND
-        pace = _TROUBLED_PER_SECOND if troubled else busy * self._random.uniform(0.5, 1.5)
+        pace = _TROUBLED_PER_SECOND * self.trouble if troubled else busy * self._random.uniform(0.5, 1.5)
         return lambda now, seconds: counter.inc(pace * seconds * (1.2 + math.sin(now / 20)))
 
     def _swing(self, metric: Metric, labels: dict[str, str]) -> Step:
@@ -202,6 +209,10 @@ class Process:
         def step(now: float, seconds: float) -> None:
             for _ in range(max(1, round(8 * seconds))):
                 histogram.observe(typical * self._random.lognormvariate(0, 0.7))
+            if self.observed is not None:
+                for value, trace_id in self.observed(metric, labels):
+                    histogram.observe(value, exemplar={"trace_id": trace_id})
+                return
             trace_id = f"{self._random.getrandbits(128):032x}"
             histogram.observe(typical * self._random.lognormvariate(1, 0.5), exemplar={"trace_id": trace_id})
 
@@ -209,9 +220,16 @@ class Process:
 
 
 class StandIn:
-    def __init__(self, port: int = 0, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        clock: Callable[[], float] = time.time,
+        *,
+        trouble: float = 1.0,
+        observed: Observed | None = None,
+    ) -> None:
         self._clock = clock
-        self.processes = {name: Process(name, seed) for seed, name in enumerate(PROCESSES)}
+        self.processes = {name: Process(name, seed, trouble, observed) for seed, name in enumerate(PROCESSES)}
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
@@ -260,8 +278,8 @@ class StandIn:
 
 
 @contextmanager
-def stand_in(port: int = 0) -> Iterator[StandIn]:
-    pipeline = StandIn(port)
+def stand_in(port: int = 0, *, trouble: float = 1.0, observed: Observed | None = None) -> Iterator[StandIn]:
+    pipeline = StandIn(port, trouble=trouble, observed=observed)
     pipeline.start()
     try:
         yield pipeline

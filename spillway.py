@@ -24,6 +24,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("loadtests.demo", "Send a month of real flights through both doors and prove that all arrived."),
     "send": ("pipeline.sdk.command", "Send events of your own."),
     "explain": ("pipeline.explain.command", "Say where one event is: every hop, every exit, or the dead letters."),
+    "trace": ("pipeline.explain.trace", "Show a trace: the time at each hop, where it waits or died, and why."),
     "keys": ("pipeline.doors.commands", "Add, list and revoke API keys."),
     "dlq": ("pipeline.dead_letters.commands", "List, read and redrive dead letters."),
     "backup": ("pipeline.backup.commands", "List, read and verify the Firehose backup."),

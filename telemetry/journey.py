@@ -1,6 +1,8 @@
 """A trace as the waterfall shows it: its spans in the order of the path, each with the time it waited before it.
 
-Reads OTLP JSON in both of its spellings: ids in hexadecimal (OTLP) or base64 (Protobuf's JSON), enumerations as names or numbers.
+Rules. The order is the path's, not the clock's: hops run on machines whose clocks differ, and a wait is never negative. Of spans
+with one id the last that was not rebuilt stands. Reads OTLP JSON in both of its spellings: ids in hexadecimal (OTLP) or base64
+(Protobuf's JSON), enumerations as names or numbers.
 """
 
 import base64
@@ -45,6 +47,24 @@ class Span:
     def event_id(self) -> str:
         return self.attributes.get("cloudevents.event_id", "")
 
+    @property
+    def source(self) -> str:
+        return self.attributes.get("cloudevents.event_source", "")
+
+    @property
+    def worker(self) -> str:
+        return self.resource.get("service.instance.id", "")
+
+    @property
+    def final(self) -> str:
+        """How the event ended here (`dead_letter`, `rejected`), if no later hop will see it."""
+        return self.attributes.get("spillway.final", "")
+
+    @property
+    def base(self) -> str:
+        """The hop that it belongs to: that of `grpc-door/write` is `grpc-door`."""
+        return self.hop.split("/")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Bar:
@@ -80,8 +100,9 @@ class Journey:
 
 
 def journey(trace_id: str, spans: Sequence[Span]) -> Journey:
+    spans = one_each(spans)
     by_id = {span.span_id: span for span in spans}
-    ordered = sorted(spans, key=lambda span: (span.event_id, span.began_ns, _ORDER.get(span.hop.split("/")[0], 99), span.name))
+    ordered = sorted(spans, key=_place)
     shown = ordered[:SPANS_MAX]
     began = min((span.began_ns - _waited_ns(span, by_id) for span in shown), default=0)
     ended = max((span.ended_ns for span in shown), default=0)
@@ -101,13 +122,29 @@ def journey(trace_id: str, spans: Sequence[Span]) -> Journey:
     return Journey(trace_id, tuple(bars), began, ended, len(ordered) - len(shown))
 
 
+def one_each(spans: Sequence[Span]) -> list[Span]:
+    """One span of each id: a hop that did an event twice said it twice, and not every backend lets the last word stand."""
+    chosen: dict[tuple[str, str], Span] = {}
+    for span in spans:
+        known = chosen.setdefault((span.trace_id, span.span_id), span)
+        if (not span.rebuilt, span.began_ns) > (not known.rebuilt, known.began_ns):
+            chosen[(span.trace_id, span.span_id)] = span
+    return list(chosen.values())
+
+
+def _place(span: Span) -> tuple[str, str, int, bool, int, str]:
+    """By event, then hop; what is no hop (the producer's own spans) first, a hop's parts after it."""
+    order = _ORDER.get(span.base, len(_ORDER)) if span.hop else -1
+    return span.event_id, span.source, order, "/" in span.hop, span.began_ns, span.name
+
+
 def _waited_ns(span: Span, by_id: Mapping[str, Span]) -> int:
     """From its parent's end to its begin; where the hop says how long the record lay in the stream, that."""
     said = span.attributes.get(WAITED)
     if said is not None:
         try:
             return max(0, int(float(said) * 1e9))
-        except ValueError:
+        except (ValueError, OverflowError):  # not a number, or an endless one
             return 0
     parent = by_id.get(span.parent_id)
     return max(0, span.began_ns - parent.ended_ns) if parent else 0
@@ -116,7 +153,7 @@ def _waited_ns(span: Span, by_id: Mapping[str, Span]) -> int:
 def _depth(span: Span, by_id: Mapping[str, Span]) -> int:
     """0 of a hop, 1 of a part of a hop (`grpc-door/write`)."""
     parent = by_id.get(span.parent_id)
-    return 1 if parent is not None and "/" in span.hop and span.hop.split("/")[0] == parent.hop else 0
+    return 1 if parent is not None and "/" in span.hop and span.base == parent.hop else 0
 
 
 def spans_of(raw: Mapping[str, Any]) -> list[Span]:

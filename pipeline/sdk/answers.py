@@ -6,7 +6,7 @@ QUEUED where `guaranteed` was asked for: it is not an acknowledgement (TRAPS 5).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -18,6 +18,8 @@ class Accepted:
     """Acknowledged. `durable`: the stream has it; otherwise (fire-and-forget) the collector has it in memory."""
 
     durable: bool = True
+    # Requests that carried the event, this answer's own included.
+    attempts: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Rejected:
 
     reason: str
     message: str
+    attempts: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class Unclear:
     """Only with fire-and-forget: the answer did not come or was no answer, and it is not sent again."""
 
     message: str
+    attempts: int = field(default=1, compare=False)
 
 
 Answer = Accepted | Rejected | Unclear

@@ -8,13 +8,15 @@ Rules. `send` gives the event its id and time, holds it, and returns; a backgrou
 is on disk before `send` returns, and what a killed process left behind is sent by the next client on that folder, with the ids
 it had. Full buffers are told to the caller: `send` waits for room, or raises BufferFull at once, by choice. An event that can't
 be delivered is told three times: by its Delivery, by `on_rejected`, in `stats`. One client serves all threads of one process;
-a forked child makes its own.
+a forked child makes its own. What becomes of events is reported as well (pipeline/sdk/telemetry.py), which costs a comparison
+for an event that is not traced and never decides an event's fate.
 """
 
 import atexit
 import contextlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,21 +25,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from google.protobuf.message import Message
 
-from pipeline.errors import DeadlineExceeded, InvalidConfiguration, InvalidEvent
+from pipeline.errors import DeadlineExceeded, InvalidConfiguration, InvalidEvent, SpillwayError
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.sdk.answers import Rejected
 from pipeline.sdk.delivery import Delivery, Semantics, Stats
-from pipeline.sdk.envelope import IdSource, TraceSource, envelope, now_unix_micros, opentelemetry_trace, time_micros
+from pipeline.sdk.envelope import CANARY, IdSource, TraceSource, envelope, now_unix_micros, opentelemetry_trace, time_micros
 from pipeline.sdk.outbox import BufferFull, MemoryOutbox, Outbox
 from pipeline.sdk.publisher import REQUEST_BYTES_MAX, DeliveryMode, ForkedProcess, Publisher
 from pipeline.sdk.rejected import RejectedFolder
+from pipeline.sdk.report import Kept
 from pipeline.sdk.sender import LOG, OnRejected, PublishesEncoded, Sender, SenderOptions, log_rejected
 from pipeline.sdk.spool import Spool, SpoolOptions
+from pipeline.sdk.telemetry import Reports, SdkTelemetry, report_of
 
 if TYPE_CHECKING:
     from pipeline.schema.registry import Registry
+    from telemetry.tracing import Trace
 
-__all__ = ["BufferFull", "Client", "ClientOptions", "Delivery", "Semantics", "Stats"]
+__all__ = ["BufferFull", "Client", "ClientOptions", "Delivery", "SdkTelemetry", "Semantics", "Stats"]
+
+_MAY_BE_TRACED = (b"traceparent", CANARY.encode())
 
 
 def _deployed_types() -> "Registry":
@@ -79,11 +86,14 @@ class Client:
         publisher: PublishesEncoded | None = None,
         registry: "Callable[[], Registry] | None" = None,
         trace: TraceSource | None = None,
+        telemetry: Reports | None = None,
     ) -> None:
-        """`source` is half of an event's identity: two senders that make ids of their own need two sources.
+        """`source` is half of an event's identity: two senders that make ids of their own need two sources. `telemetry`: by
+        default that of the environment, which this client ends itself; `SdkTelemetry()` is none.
 
         Raises:
-            InvalidConfiguration: a spool with at most once; it would send again what may have been sent.
+            InvalidConfiguration: a spool with at most once, which would send again what may have been sent; or a setting of
+                telemetry is wrong.
             SpoolLocked: another client uses the spool's folder.
         """
         if spool is not None and semantics is Semantics.AT_MOST_ONCE:
@@ -97,12 +107,21 @@ class Client:
         self._pid = os.getpid()
         self._closed = False
         delivery: DeliveryMode = "fire-and-forget" if semantics is Semantics.AT_MOST_ONCE else "guaranteed"
-        self._spool = Spool(Path(spool), self.options.spool) if spool is not None else None
+        self._own_telemetry = SdkTelemetry.from_environment() if telemetry is None else SdkTelemetry()
+        try:
+            self._spool = Spool(Path(spool), self.options.spool) if spool is not None else None
+        except BaseException:
+            self._own_telemetry.end()
+            raise
         self._rejected = RejectedFolder(Path(spool) / "rejected") if spool is not None else None
         if self._spool is not None and self._rejected is not None:
             self._spool.other_bytes = self._rejected.bytes_used
             self._say_what_was_found(self._spool)
         outbox: Outbox = self._spool or MemoryOutbox(self.options.buffer_bytes_max)
+        self._report = report_of(self._own_telemetry if telemetry is None else telemetry)
+        self._spans = None if self._report is None else self._report.spans
+        if self._report is not None:
+            self._report.opened(outbox)
         self._sender = Sender(
             outbox,
             publisher or Publisher(target, api_key, delivery=delivery, tls=tls),
@@ -110,6 +129,7 @@ class Client:
             durable_outbox=self._spool is not None,
             on_rejected=on_rejected,
             keep_rejected=self._keep_rejected if self._rejected is not None else None,
+            report=self._report,
         )
         self._sender.start()
         atexit.register(self._close_at_exit)
@@ -125,12 +145,15 @@ class Client:
         time: datetime | None = None,
         partition_key: str = "",
         traceparent: str = "",
+        canary: str = "",
         extensions: Mapping[str, str] | None = None,
     ) -> Delivery:
         """Send one event: a message of an event type, or the type's name and its fields as in JSON.
 
         `subject` is what the event is about; the events of one subject stay together. `time` is when it happened: now. Give an
-        `id` of your own if you may call `send` again for the same thing. `.result()` on what comes back waits for the answer.
+        `id` of your own if you may call `send` again for the same thing. `traceparent` (W3C; by default OpenTelemetry's current
+        span) is the trace that the event belongs to; `canary` marks an event that is sent to be looked for, so that it is always
+        traced. `.result()` on what comes back waits for the answer.
 
         Raises:
             InvalidEvent: the type is unknown, a field does not fit it, or the event is too large for any request.
@@ -142,31 +165,59 @@ class Client:
             raise ForkedProcess("this client was made before a fork; make one in the child process")
         message = event if isinstance(event, Message) else self._message(event, data or {})
         now = now_unix_micros()
+        spans = self._spans
+        if id:
+            checksum = zlib.crc32(id.encode()) if spans is not None else 0
+        else:
+            id, checksum = self._ids.new_with_checksum(now)
+        source = source or self._source
+        traceparent = traceparent or self._trace()
         made = envelope(
-            id=id or self._ids.new(now),
-            source=source or self._source,
+            id=id,
+            source=source,
             type=message.DESCRIPTOR.full_name,
             data=message.SerializeToString(),
             time_unix_micros=now if time is None else time_micros(time),
             subject=subject,
             partition_key=partition_key,
-            traceparent=traceparent or self._trace(),
+            traceparent=traceparent,
+            canary=canary,
             extensions=extensions,
         )
-        return self.send_event(made)
+        trace = None
+        if spans is not None and (checksum < spans.by_chance_below or traceparent or canary):
+            trace = spans.trace(source, id, traceparent, bool(canary))
+            if trace is not None:
+                spans.stamp(made, trace)
+        return self._hold(made, made.SerializeToString(), id, now * 1_000, trace)
 
     def send_event(self, event: CloudEvent) -> Delivery:
-        """Send a CloudEvent that is complete already: id, source, type and time are the caller's.
+        """Send a CloudEvent that is complete already: id, source, type and time are the caller's, and so is its trace context.
+        It goes out as it is; if it is traced, its span here and the door's stand side by side in its trace.
 
         Raises: as `send`.
         """
         if os.getpid() != self._pid:
             raise ForkedProcess("this client was made before a fork; make one in the child process")
-        encoded = event.SerializeToString()
-        if len(encoded) > REQUEST_BYTES_MAX - 64:
-            raise InvalidEvent("too_large", f"the event has {len(encoded)} bytes; a request holds {REQUEST_BYTES_MAX}")
-        block_seconds = self.options.block_seconds_max if self.options.on_full == "block" else 0.0
-        return self._sender.submit(event.id, encoded, block_seconds)
+        encoded, id = event.SerializeToString(), event.id
+        trace, spans = None, self._spans
+        if spans is not None and (
+            zlib.crc32(id.encode()) < spans.by_chance_below or any(name in encoded for name in _MAY_BE_TRACED)
+        ):
+            trace = spans.trace_of_complete(event)
+        return self._hold(event, encoded, id, now_unix_micros() * 1_000, trace)
+
+    def _hold(self, event: CloudEvent, encoded: bytes, id: str, began_ns: int, trace: "Trace | None") -> Delivery:
+        kept = None if trace is None else Kept(trace, began_ns, event.type)
+        try:
+            if len(encoded) > REQUEST_BYTES_MAX - 64:
+                raise InvalidEvent("too_large", f"the event has {len(encoded)} bytes; a request holds {REQUEST_BYTES_MAX}")
+            block_seconds = self.options.block_seconds_max if self.options.on_full == "block" else 0.0
+            return self._sender.submit(id, encoded, block_seconds, kept)
+        except SpillwayError as exc:
+            if self._report is not None:
+                self._report.not_taken(event, kept, began_ns, exc)
+            raise
 
     def _message(self, type: str, data: Mapping[str, Any]) -> Message:
         if self._registry is None:
@@ -200,7 +251,10 @@ class Client:
             with contextlib.suppress(DeadlineExceeded):
                 self._sender.flush(wait_seconds)
         finally:  # a Ctrl-C while it waits must not leave the thread and the lock behind
-            given_up = self._sender.close(join_seconds_max=5.0)
+            try:
+                given_up = self._sender.close(join_seconds_max=5.0)
+            finally:
+                self._own_telemetry.end()
         if given_up:
             raise DeadlineExceeded(f"{given_up} events were not acknowledged in {wait_seconds} s and given up on")
 

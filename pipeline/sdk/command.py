@@ -4,6 +4,7 @@ import json
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TextIO
 
@@ -17,7 +18,29 @@ from pipeline.sdk.client import Client, Delivery, Semantics
 
 # Answers are printed in the order of the events; so many may be under way.
 UNDER_WAY_MAX = 2_000
-_FIELDS = ("type", "data", "subject", "id", "source", "time", "partitionkey", "traceparent", "specversion", "datacontenttype")
+_FIELDS = (
+    "type",
+    "data",
+    "subject",
+    "id",
+    "source",
+    "time",
+    "partitionkey",
+    "traceparent",
+    "canary",
+    "specversion",
+    "datacontenttype",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the options say of every event whose line does not say it."""
+
+    type: str
+    source: str
+    canary: str
+    traceparent: str
 
 
 def _types() -> Registry:
@@ -30,6 +53,8 @@ def _types() -> Registry:
 @click.option("--data", default="", help="The event's fields as a JSON object.")
 @click.option("--id", "event_id", default="", help="An id of your own, if you may send this again. [default: a new one]")
 @click.option("--source", default="/spillway/send", show_default=True, help="Who emits it; id and source are its identity.")
+@click.option("--canary", default="", help="Mark it as sent to be looked for, under this name; such an event is always traced.")
+@click.option("--traceparent", default="", help="The W3C trace context that it belongs to. [default: a trace of its own]")
 @click.option(
     "--file", "lines", type=click.File("r"), help="JSON lines instead: one object a line, as below. `-` is standard input."
 )
@@ -47,6 +72,8 @@ def send(
     data: str,
     event_id: str,
     source: str,
+    canary: str,
+    traceparent: str,
     lines: TextIO | None,
     target: str,
     key: str | None,
@@ -63,6 +90,7 @@ def send(
 
     \b
     Many, a line each: {"type": ..., "subject": ..., "data": {...}, "id": ..., "time": "2026-01-31T12:00:00Z"}
+      (also source, partitionkey, traceparent, canary; what a line lacks, an option may give)
       spillway send --file events.jsonl
       producer | spillway send --type spillway.events.v1.PageViewed --file -
 
@@ -77,9 +105,10 @@ def send(
         raise click.UsageError("give either --data (one event) or --file (JSON lines; `-` for standard input)")
     wanted = lines if lines is not None else [json.dumps({"id": event_id, "subject": subject, "data": _object(data)})]
     client = Client(target, key, source=source, semantics=Semantics(semantics), on_rejected=_told_below, registry=_types)
+    given = _Given(type_name, source, canary, traceparent)
     all_accepted = True
     try:
-        for text, accepted in _answers(_submitted(client, wanted, type_name, source), wait_seconds):
+        for text, accepted in _answers(_submitted(client, wanted, given), wait_seconds):
             click.echo(text)
             all_accepted &= accepted
     finally:
@@ -98,26 +127,26 @@ def _object(text: str) -> Any:
         raise click.UsageError(f"--data is not JSON: {exc}") from exc
 
 
-def _submitted(client: Client, lines: Iterable[str], type_name: str, source: str) -> Iterator[Delivery | str]:
+def _submitted(client: Client, lines: Iterable[str], given: _Given) -> Iterator[Delivery | str]:
     """For each line its delivery, or what is wrong with it."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            yield _submit(client, json.loads(line), type_name, source)
+            yield _submit(client, json.loads(line), given)
         except InvalidEvent as exc:
             yield f"line {number}\tnot sent\t{exc.reason}\t{exc}"
         except ValueError as exc:
             yield f"line {number}\tnot sent\tbad_json\t{exc}"
 
 
-def _submit(client: Client, line: Any, type_name: str, source: str) -> Delivery:
+def _submit(client: Client, line: Any, given: _Given) -> Delivery:
     if not isinstance(line, Mapping):
         raise InvalidEvent("bad_json", "a line holds one JSON object")
     unknown = sorted(set(line) - set(_FIELDS))
     if unknown:
         raise InvalidEvent("unknown_field", f"{unknown[0]!r} is none of: {', '.join(_FIELDS)}")
-    name = line.get("type") or type_name
+    name = line.get("type") or given.type
     if not name:
         raise InvalidEvent("unknown_type", "the line has no `type`, and --type names none")
     time = line.get("time")
@@ -126,10 +155,11 @@ def _submit(client: Client, line: Any, type_name: str, source: str) -> Delivery:
         line.get("data") or {},
         subject=line.get("subject") or "",
         id=line.get("id") or "",
-        source=line.get("source") or source,
+        source=line.get("source") or given.source,
         time=datetime.fromisoformat(time) if time else None,
         partition_key=line.get("partitionkey") or "",
-        traceparent=line.get("traceparent") or "",
+        traceparent=line.get("traceparent") or given.traceparent,
+        canary=line.get("canary") or given.canary,
     )
 
 

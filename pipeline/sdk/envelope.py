@@ -8,6 +8,7 @@ OpenTelemetry's current span if OpenTelemetry is installed; it rides in the even
 import importlib
 import os
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -16,6 +17,9 @@ from pipeline.errors import InvalidEvent
 from pipeline.event import PROTOBUF_CONTENT_TYPE, micros
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
+# As in telemetry.tracing, which is not imported for one word: it brings OpenTelemetry's SDK.
+CANARY = "canary"
+
 
 def now_unix_micros() -> int:
     return time.time_ns() // 1_000
@@ -23,30 +27,57 @@ def now_unix_micros() -> int:
 
 def uuid7(unix_millis: int, entropy: bytes) -> str:
     """A UUID of version 7 (RFC 9562) from a time and 10 random bytes."""
-    stamp, chance = f"{unix_millis & 0xFFFF_FFFF_FFFF:012x}", entropy.hex()
-    return f"{stamp[:8]}-{stamp[8:]}-7{chance[:3]}-{'89ab'[entropy[9] & 3]}{chance[3:6]}-{chance[6:18]}"
+    return _head(unix_millis) + _tail(entropy)
+
+
+def _head(unix_millis: int) -> str:
+    stamp = f"{unix_millis & 0xFFFF_FFFF_FFFF:012x}"
+    return f"{stamp[:8]}-{stamp[8:]}-"
+
+
+def _tail(entropy: bytes) -> str:
+    chance = entropy.hex()
+    return f"7{chance[:3]}-{'89ab'[entropy[9] & 3]}{chance[3:6]}-{chance[6:18]}"
 
 
 _ENTROPY_BYTES = 10
 _ENTROPY_TAKEN_AT_ONCE = 400
+_NO_TAIL = b"\0" * 22
 
 
 class IdSource:
     """Makes ids. Thread-safe; of one process: a forked child would make the same ones, so a client refuses to run there.
 
-    The kernel's random bytes are fetched for many ids at once: a call for each would be a third of the cost of a send.
+    The kernel's random bytes are fetched for many ids at once: a call for each would be a third of the cost of a send. So is the
+    checksum by which an id is traced (telemetry.tracing): a CRC is affine, so that of an id is that of its head, which changes
+    once a millisecond, and that of its tail, added without carry.
     """
 
     def __init__(self) -> None:
-        self._entropy: deque[bytes] = deque()
+        # Tails with their checksums.
+        self._tails: deque[tuple[str, int]] = deque()
+        # The last head: its millisecond, its text, and what it adds to a tail's checksum.
+        self._head = (-1, "", 0)
 
     def new(self, unix_micros: int) -> str:
+        return self.new_with_checksum(unix_micros)[0]
+
+    def new_with_checksum(self, unix_micros: int) -> tuple[str, int]:
+        """An id, and `zlib.crc32` of it."""
+        millis = unix_micros // 1_000
+        known, head, added = self._head
+        if known != millis:
+            head = _head(millis)
+            added = zlib.crc32(head.encode() + _NO_TAIL) ^ zlib.crc32(_NO_TAIL)
+            self._head = (millis, head, added)
         while True:
             try:
-                return uuid7(unix_micros // 1_000, self._entropy.popleft())
+                tail, checksum = self._tails.popleft()
+                return head + tail, added ^ checksum
             except IndexError:
                 fresh = os.urandom(_ENTROPY_BYTES * _ENTROPY_TAKEN_AT_ONCE)
-                self._entropy.extend(fresh[at : at + _ENTROPY_BYTES] for at in range(0, len(fresh), _ENTROPY_BYTES))
+                tails = (_tail(fresh[at : at + _ENTROPY_BYTES]) for at in range(0, len(fresh), _ENTROPY_BYTES))
+                self._tails.extend((tail, zlib.crc32(tail.encode())) for tail in tails)
 
 
 def envelope(
@@ -59,6 +90,7 @@ def envelope(
     subject: str = "",
     partition_key: str = "",
     traceparent: str = "",
+    canary: str = "",
     extensions: Mapping[str, str] | None = None,
 ) -> CloudEvent:
     event = CloudEvent(id=id, source=source, spec_version="1.0", type=type, binary_data=data)
@@ -73,10 +105,13 @@ def envelope(
         attributes["partitionkey"].ce_string = partition_key
     if traceparent:
         attributes["traceparent"].ce_string = traceparent
+    if canary:
+        attributes[CANARY].ce_string = canary
     for name, value in (extensions or {}).items():
         if not (name.isascii() and name.isalnum() and name == name.lower()) or name in _ATTRIBUTES:
             raise InvalidEvent(
-                "bad_extension", f"extension {name!r}: use lower-case letters and digits, and no name of CloudEvents"
+                "bad_extension",
+                f"extension {name!r}: use lower-case letters and digits, and no name that `send` has an argument for",
             )
         attributes[name].ce_string = value
     return event
@@ -94,6 +129,7 @@ _ATTRIBUTES = frozenset(
         "dataschema",
         "partitionkey",
         "traceparent",
+        CANARY,
         "data",
     )
 )

@@ -34,6 +34,14 @@ class Outbox(Protocol):
         """Events held, those in flight included."""
         ...
 
+    @property
+    def bytes_used(self) -> int:
+        """What counts against the bound. Any thread may ask."""
+        ...
+
+    @property
+    def bytes_max(self) -> int: ...
+
     def sync_if_due(self) -> None: ...
 
     def close(self) -> None: ...
@@ -43,19 +51,23 @@ class MemoryOutbox:
     """Dies with the process. Not thread-safe: the sender holds the lock."""
 
     def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
         self._bytes = 0
         self._next_number = 1
         self._waiting: deque[Entry] = deque()
         self._taken: dict[int, int] = {}
 
     @property
+    def bytes_used(self) -> int:
+        return self._bytes
+
+    @property
     def pending_count(self) -> int:
         return len(self._waiting) + len(self._taken)
 
     def append(self, event: bytes) -> int:
-        if self._bytes + len(event) > self._bytes_max:
-            raise BufferFull(f"{self.pending_count} events, {self._bytes} of {self._bytes_max} bytes, wait for the collector")
+        if self._bytes + len(event) > self.bytes_max:
+            raise BufferFull(f"{self.pending_count} events, {self._bytes} of {self.bytes_max} bytes, wait for the collector")
         number = self._next_number
         self._next_number += 1
         self._bytes += len(event)

@@ -14,7 +14,7 @@ import os
 import random
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pipeline.errors import DeadlineExceeded, Permanent, Retryable, Throttled, Unavailable
@@ -71,11 +71,13 @@ class PublisherOptions:
 
 
 class PublishIncomplete(DeadlineExceeded):
-    """The deadline came first. `answers` holds, per event, its answer or None: not known to be stored."""
+    """The deadline came first. `answers` holds, per event, its answer or None: not known to be stored; `attempts` how often it
+    was sent."""
 
-    def __init__(self, message: str, answers: tuple[Answer | None, ...]) -> None:
+    def __init__(self, message: str, answers: tuple[Answer | None, ...], attempts: tuple[int, ...]) -> None:
         super().__init__(message)
         self.answers = answers
+        self.attempts = attempts
 
 
 class ForkedProcess(Permanent):
@@ -163,6 +165,8 @@ class _Call:
         self._events_max = self._options.request_events_max
         self._complaint = "nothing was tried before the deadline"
         self._hint_seconds: float | None = None
+        # How often an event was sent in vain; most events never are.
+        self._vain: dict[int, int] = {}
 
     def run(self) -> list[Answer]:
         failures = 0
@@ -192,15 +196,18 @@ class _Call:
         except Throttled as exc:
             publisher.breaker.succeeded()
             self._complaint, self._hint_seconds = str(exc), exc.retry_after_seconds
+            self._in_vain(indexes)
             return False
         except Retryable as exc:
             publisher.breaker.failed(self._clock.monotonic())
             self._complaint, self._hint_seconds = str(exc), exc.retry_after_seconds
+            self._in_vain(indexes)
             self._give_up_if_at_most_once(indexes)
             return False
         except InvalidRequest as exc:
             publisher.breaker.succeeded()
             self._complaint = str(exc)
+            self._in_vain(indexes)
             self._narrow(indexes)
             return True
         except Permanent:
@@ -215,12 +222,18 @@ class _Call:
 
     def _take(self, index: int, answer: Accepted | Rejected | Retry) -> None:
         if not isinstance(answer, Retry):
-            self._answers[index] = answer
+            vain = self._vain.get(index, 0) if self._vain else 0
+            self._answers[index] = replace(answer, attempts=vain + 1) if vain else answer
             return
+        self._in_vain((index,))
         self._complaint = answer.message
         if answer.retry_after_seconds is not None:
             self._hint_seconds = max(self._hint_seconds or 0.0, answer.retry_after_seconds)
         self._give_up_if_at_most_once([index])
+
+    def _in_vain(self, indexes: Sequence[int]) -> None:
+        for index in indexes:
+            self._vain[index] = self._vain.get(index, 0) + 1
 
     def _give_up_if_at_most_once(self, indexes: Sequence[int]) -> None:
         if self._publisher.delivery == "fire-and-forget":
@@ -229,7 +242,7 @@ class _Call:
 
     def _narrow(self, indexes: Sequence[int]) -> None:
         if len(indexes) == 1:
-            self._answers[indexes[0]] = Rejected("invalid_request", self._complaint)
+            self._answers[indexes[0]] = Rejected("invalid_request", self._complaint, self._vain[indexes[0]])
         else:
             self._events_max = max(1, min(self._events_max, len(indexes)) // 2)
 
@@ -251,7 +264,11 @@ class _Call:
         if seconds >= left_seconds:
             unanswered = sum(answer is None for answer in self._answers)
             message = f"{unanswered} of {len(self._answers)} events unanswered at the deadline; last: {self._complaint}"
-            raise PublishIncomplete(message, tuple(self._answers))
+            raise PublishIncomplete(message, tuple(self._answers), tuple(self._attempts()))
+
+    def _attempts(self) -> Iterator[int]:
+        for index, answer in enumerate(self._answers):
+            yield self._vain.get(index, 0) if answer is None else answer.attempts
 
     def _requests(self, waiting: Sequence[int]) -> Iterator[list[int]]:
         request: list[int] = []
@@ -269,7 +286,7 @@ class _Call:
     def _too_large(self, event: bytes) -> Rejected | None:
         """gRPC would refuse it with RESOURCE_EXHAUSTED, which reads as "try later"; later it is as large."""
         size, limit = len(event) + _ENTRY_OVERHEAD_BYTES, self._options.request_bytes_max
-        return Rejected("too_large", f"the event has {size} bytes, a request holds {limit}") if size > limit else None
+        return Rejected("too_large", f"the event has {size} bytes, a request holds {limit}", 0) if size > limit else None
 
 
 _ENTRY_OVERHEAD_BYTES = 6

@@ -13,7 +13,7 @@ not "accepted" is counted and told, never silent; so is what has to be given up 
 import logging
 import threading
 import time
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -24,6 +24,7 @@ from pipeline.sdk.answers import Accepted, Answer, Rejected, Unclear
 from pipeline.sdk.delivery import Delivery, Stats
 from pipeline.sdk.outbox import BufferFull, Outbox
 from pipeline.sdk.publisher import PublishIncomplete
+from pipeline.sdk.report import Kept, Report
 from pipeline.sdk.segment import Entry
 
 LOG = logging.getLogger("spillway.sdk")
@@ -75,6 +76,7 @@ class Sender:
         durable_outbox: bool,
         on_rejected: OnRejected = log_rejected,
         keep_rejected: KeepRejected | None = None,
+        report: Report | None = None,
     ) -> None:
         self._outbox = outbox
         self._publisher = publisher
@@ -82,6 +84,10 @@ class Sender:
         self._durable = durable_outbox
         self._on_rejected = on_rejected
         self._keep_rejected = keep_rejected
+        self._report = report
+        self._times = None if report is None else report.times
+        # By number, how often events in flight have been sent in vain.
+        self._attempts: dict[int, int] = {}
         lock = threading.RLock()
         # There is something to do for the sender; something is settled, for everybody else.
         self._work, self.settled = threading.Condition(lock), threading.Condition(lock)
@@ -106,8 +112,8 @@ class Sender:
         with self.settled:
             return replace(self._stats, sent=self._sent, pending=self._outbox.pending_count)
 
-    def submit(self, id: str, encoded: bytes, block_seconds_max: float) -> Delivery:
-        """Hold one event for sending; if there is no room, wait so long for it.
+    def submit(self, id: str, encoded: bytes, block_seconds_max: float, kept: Kept | None = None) -> Delivery:
+        """Hold one event for sending; if there is no room, wait so long for it. `kept`: it is traced.
 
         Raises:
             BufferFull: there is still no room.
@@ -116,9 +122,13 @@ class Sender:
         """
         now = time.monotonic()
         delivery = Delivery(id, self.settled, now)
+        times = self._times
         with self.settled:
             number = self._append(encoded, now + block_seconds_max)
             self._deliveries[number] = delivery
+            if times is not None and (kept is not None or not times.marked_from <= now < times.marked_to):
+                assert self._report is not None
+                self._report.held(number, now, kept)
             self._sent += 1
             self._unread_count += 1
             if self._unread_count == 1:
@@ -170,21 +180,21 @@ class Sender:
         self._publisher.close()
         if self._thread.is_alive():
             self._thread.join(join_seconds_max)
-        given_up = [] if self._durable else self._left_over()
-        error = ClientClosed("the client was closed before the event was acknowledged")
-        for event in given_up:
-            self._tell(event, error)
+        given_up = 0 if self._durable else self._give_up_the_rest()
+        if self._report is not None:
+            self._report.closed()
         self._outbox.close()
-        return len(given_up)
+        return given_up
 
-    def _left_over(self) -> list[CloudEvent]:
+    def _give_up_the_rest(self) -> int:
         error = ClientClosed("the client was closed before the event was acknowledged")
         with self.settled:
             left = list(self._in_flight)
             while entries := self._outbox.take(self._options.batch_events_max, self._options.batch_bytes_max):
                 left += entries
             self._finish(left, [error] * len(left))
-        return [CloudEvent.FromString(entry.event) for entry in left]
+        self._say(left, [error] * len(left), None)
+        return len(left)
 
     # The thread.
 
@@ -221,6 +231,8 @@ class Sender:
             # Damage on disk can make fewer of them than were counted.
             self._unread_count = max(0, self._unread_count - len(batch)) if batch else 0
             self._oldest_unread_at = time.monotonic()
+            if self._report is not None and batch:
+                self._report.taken(batch[0].number)
             return batch
 
     def _send(self, batch: Sequence[Entry]) -> Sequence[Entry]:
@@ -244,11 +256,14 @@ class Sender:
         oldest = self._deliveries[batch[0].number].submitted_at
         return max(1.0, oldest + self._options.delivery_seconds_max - time.monotonic())
 
-    def _settle(self, batch: Sequence[Entry], answers: Sequence[Answer | None], late: DeadlineExceeded | None) -> Sequence[Entry]:
+    def _settle(
+        self, batch: Sequence[Entry], answers: Sequence[Answer | None], late: PublishIncomplete | None
+    ) -> Sequence[Entry]:
         finished: list[Entry] = []
         outcomes: list[Accepted | SpillwayError] = []
         kept: list[Entry] = []
         self._disk_trouble = False
+        accepted_before = self._stats.accepted
         for entry, answer in zip(batch, answers, strict=True):
             outcome = self._outcome(entry, answer, late)
             if outcome is None:
@@ -259,12 +274,21 @@ class Sender:
         with self.settled:
             self._in_flight = kept
             self._finish(finished, outcomes)
-        for entry, outcome in zip(finished, outcomes, strict=True):
-            if isinstance(outcome, SpillwayError):
-                self._tell(CloudEvent.FromString(entry.event), outcome)
+        if self._report is not None and self._stats.accepted - accepted_before < len(batch):
+            self._add_attempts(batch, answers, late)
+        self._say(finished, outcomes, self._attempts)
+        if self._attempts:
+            self._attempts = {entry.number: self._attempts.get(entry.number, 0) for entry in kept}
         if self._disk_trouble:
             self._stop.wait(self._options.refused_pause_seconds)
         return kept
+
+    def _add_attempts(self, batch: Sequence[Entry], answers: Sequence[Answer | None], late: PublishIncomplete | None) -> None:
+        """Of what is not accepted, how often it was sent."""
+        for place, (entry, answer) in enumerate(zip(batch, answers, strict=True)):
+            if not isinstance(answer, Accepted):
+                sent = answer.attempts if answer is not None else late.attempts[place] if late is not None else 0
+                self._attempts[entry.number] = self._attempts.get(entry.number, 0) + sent
 
     def _outcome(self, entry: Entry, answer: Answer | None, late: DeadlineExceeded | None) -> Accepted | SpillwayError | None:
         """What is final about an event; None: it stays."""
@@ -322,8 +346,7 @@ class Sender:
             with self.settled:
                 self._in_flight = ()
                 self._finish(batch, [error] * len(batch))
-            for entry in batch:
-                self._tell(CloudEvent.FromString(entry.event), error)
+            self._say(batch, [error] * len(batch), None)
             return ()
         LOG.error("%s; the events stay in the spool and are tried again in %s s", error, self._options.refused_pause_seconds)
         with self.settled:
@@ -334,6 +357,19 @@ class Sender:
             self.settled.notify_all()
         self._stop.wait(self._options.refused_pause_seconds)
         return batch
+
+    def _say(
+        self, entries: Sequence[Entry], outcomes: Sequence[Accepted | SpillwayError], attempts: Mapping[int, int] | None
+    ) -> None:
+        """Not under the lock: what became of these events, to telemetry and, where it is an error, to the caller."""
+        if self._report is not None and entries:
+            try:
+                self._report.finished(entries, outcomes, attempts, self._stats)
+            except Exception:  # a fault of telemetry must not stop the events
+                LOG.exception("what became of %d events could not be reported", len(entries))
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            if isinstance(outcome, SpillwayError):
+                self._tell(CloudEvent.FromString(entry.event), outcome)
 
     def _tell(self, event: CloudEvent, error: SpillwayError) -> None:
         try:

@@ -121,6 +121,10 @@ class Spool:
         with self._mutex:
             return self._bytes_used()
 
+    @property
+    def bytes_max(self) -> int:
+        return self.options.bytes_max
+
     def _bytes_used(self) -> int:
         return self.other_bytes + sum(segment.bytes_used for segment in self._segments)
 

@@ -1,0 +1,182 @@
+"""What one client says of its events: to its figures and its spans.
+
+    send ──► held ──► (the collector) ──► finished ──► counts, latencies, spans
+               └─ when it was sent; its trace, if it has one
+
+Rules. Said outside the client's lock, a batch at a time, and never in the way: nothing here waits, and an event's fate does not
+depend on it. Latency is counted of every event whose fate is final, from the call of `send` on (so with the wait for room), be
+it accepted or not: a collector that is down must not look quick. Not of recovered ones, since nobody knows when they were sent.
+Of traced events at most `KEPT_MAX` are remembered; those beyond have no span here, and are counted as dropped.
+"""
+
+import itertools
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.errors import SpillwayError
+from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
+from pipeline.sdk.answers import Accepted
+from pipeline.sdk.delivery import Stats
+from pipeline.sdk.fates import Fate
+from pipeline.sdk.segment import Entry
+from pipeline.sdk.send_times import NUMBER, SendTimes, Stretch
+
+if TYPE_CHECKING:
+    from pipeline.sdk.figures import Buffer, Figures
+    from pipeline.sdk.spans import SdkSpans
+    from telemetry.tracing import Trace
+
+# About 400 bytes each.
+KEPT_MAX = 16_384
+
+Outcome = Accepted | SpillwayError
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A traced event on its way: what its span will need. `began_ns`: nanoseconds since 1970."""
+
+    trace: "Trace"
+    began_ns: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Events whose fate is final. A place is an index of `entries` and `outcomes`."""
+
+    entries: Sequence[Entry]
+    outcomes: Sequence[Outcome]
+    # See `Report.finished`.
+    attempts: Mapping[int, int] | None
+    stretches: Sequence[Stretch]
+    # The traced ones, by place.
+    kept: Mapping[int, Kept]
+    # Whether any was not accepted.
+    failed: bool
+    # The same moment, monotonic and since 1970; and when this client began.
+    now: float
+    now_ns: int
+    began_ns: int
+
+    def attempts_at(self, place: int) -> int | None:
+        """How often the event was sent."""
+        if self.attempts is None:
+            return None
+        outcome, sent = self.outcomes[place], self.attempts.get(self.entries[place].number, 0)
+        return sent + outcome.attempts if isinstance(outcome, Accepted) else sent
+
+    def sent_ns(self, stretch: Stretch) -> int:
+        """Nanoseconds since 1970; for recovered events, when this client began."""
+        return self.began_ns if stretch.sent_at is None else self.now_ns - int((self.now - stretch.sent_at) * 1e9)
+
+
+class Report:
+    """Thread-safe. Numbers are the outbox's."""
+
+    def __init__(
+        self,
+        spans: "SdkSpans | None",
+        figures: "Figures | None",
+        *,
+        span_dropped: Callable[[], None] = lambda: None,
+        kept_max: int = KEPT_MAX,
+    ) -> None:
+        self.spans, self._figures = spans, figures
+        self._kept_max, self._span_dropped = kept_max, span_dropped
+        self._lock = threading.Lock()
+        self.times = SendTimes()
+        self._kept: dict[int, Kept] = {}
+        self._began_ns = time.time_ns()
+        self._stats = Stats()
+        self._buffer: Buffer | None = None
+
+    def opened(self, buffer: "Buffer") -> None:
+        if self._figures is not None:
+            self._buffer = buffer
+            self._figures.opened(buffer)
+
+    def closed(self) -> None:
+        if self._figures is not None and self._buffer is not None:
+            self._figures.closed(self._buffer)
+            self._buffer = None
+
+    def held(self, number: int, sent_at: float, kept: Kept | None) -> None:
+        """An event is on its way. To be told of each that is traced, and where `times` wants a mark; in the order of numbers."""
+        with self._lock:
+            self.times.mark(number, sent_at)
+            if kept is None:
+                return
+            if len(self._kept) < self._kept_max:
+                self._kept[number] = kept
+                return
+        self._span_dropped()
+
+    def taken(self, first_number: int) -> None:
+        """A new batch goes out: whatever is before it is finished."""
+        with self._lock:
+            self.times.forget_before(first_number)
+
+    def not_taken(self, event: CloudEvent, kept: Kept | None, began_ns: int, error: SpillwayError) -> None:
+        """`send` raised."""
+        if self._figures is not None:
+            self._figures.count({Fate.NOT_TAKEN: 1})
+        if self.spans is not None:
+            self.spans.not_taken(event, kept, began_ns, time.time_ns(), error)
+
+    def finished(
+        self, entries: Sequence[Entry], outcomes: Sequence[Outcome], attempts: Mapping[int, int] | None, stats: Stats
+    ) -> None:
+        """The fate of these, by ascending number, is final, and counted in `stats`. `attempts`: of those not accepted, by number,
+        how often they were sent, and of the others how often in vain before this answer's call; None: it is not known."""
+        now, now_ns = time.monotonic(), time.time_ns()
+        with self._lock:
+            stretches = self.times.stretches(entries)
+            kept = self._take_kept(entries)
+            before, self._stats = self._stats, stats
+        counts = _counts(before, stats)
+        if self._figures is not None:
+            self._figures.count(counts)
+            self._figures.waited(*_waits(stretches, kept, now))
+        if self.spans is not None:
+            failed = counts[Fate.ACCEPTED] != len(entries)
+            self.spans.finished(Finished(entries, outcomes, attempts, stretches, kept, failed, now, now_ns, self._began_ns))
+
+    def _take_kept(self, entries: Sequence[Entry]) -> dict[int, Kept]:
+        taken: dict[int, Kept] = {}
+        last = entries[-1].number
+        for number in list(itertools.takewhile(lambda number: number <= last, self._kept)):
+            place = bisect_left(entries, number, key=NUMBER)
+            if entries[place].number == number:
+                taken[place] = self._kept.pop(number)
+        return taken
+
+
+def _counts(before: Stats, now: Stats) -> dict[Fate, int]:
+    return {
+        Fate.ACCEPTED: now.accepted - before.accepted,
+        Fate.REJECTED: now.rejected - before.rejected,
+        Fate.UNCLEAR: now.unclear - before.unclear,
+        Fate.GIVEN_UP: now.undelivered - before.undelivered,
+    }
+
+
+def _waits(
+    stretches: Sequence[Stretch], kept: Mapping[int, Kept], now: float
+) -> tuple[list[tuple[float, int]], list[tuple[float, str]]]:
+    """Seconds and how many events; and of the traced ones, which are not among those, seconds and trace id."""
+    places = sorted(kept)
+    ages, examples = [], []
+    for start, end, sent_at in stretches:
+        if sent_at is None:
+            continue
+        inside = places[bisect_left(places, start) : bisect_left(places, end)] if places else []
+        seconds = max(0.0, now - sent_at)
+        examples += [(seconds, kept[place].trace.hex_id) for place in inside]
+        if end - start > len(inside):
+            ages.append((seconds, end - start - len(inside)))
+    return ages, examples

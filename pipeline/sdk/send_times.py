@@ -1,0 +1,73 @@
+"""When each event that is on its way was sent: what latencies are made of, in bounded memory.
+
+Rules. A mark says "from this number on, sent at this moment". Events get marks, not each a time of its own: a new one is set when
+the clock has moved on by the resolution, or backwards (who waited for room was sent before those who did not). A time read
+here is never later than the true one, so no latency is understated. Of too many marks (an outage of hours, with a spool) every
+second one goes, and new ones come half as often; once few are left they come as often as before.
+
+Not thread-safe.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import NamedTuple
+
+from pipeline.sdk.segment import Entry
+
+NUMBER = attrgetter("number")
+RESOLUTION_SECONDS = 0.001
+MARKS_MAX = 4096
+
+
+class Stretch(NamedTuple):
+    """Events, by their places start to end - 1 in what was asked for, that were sent at one moment; None: not known."""
+
+    start: int
+    end: int
+    sent_at: float | None
+
+
+class SendTimes:
+    """Moments are monotonic seconds, numbers those of the outbox."""
+
+    def __init__(self, resolution_seconds: float = RESOLUTION_SECONDS, marks_max: int = MARKS_MAX) -> None:
+        self._finest_seconds, self._resolution_seconds, self._marks_max = resolution_seconds, resolution_seconds, marks_max
+        # A moment from here on, and before there, is marked already.
+        self.marked_from = self.marked_to = 0.0
+        self._firsts: list[int] = []
+        self._moments: list[float] = []
+
+    def mark(self, number: int, sent_at: float) -> None:
+        """Event `number`, and those after it up to the next mark, were sent at this moment or later."""
+        if len(self._firsts) >= self._marks_max:
+            self._thin_out()
+        self._firsts.append(number)
+        self._moments.append(sent_at)
+        self.marked_from, self.marked_to = sent_at, sent_at + self._resolution_seconds
+
+    def _thin_out(self) -> None:
+        moments = self._moments
+        self._moments = [min(moments[at : at + 2]) for at in range(0, len(moments), 2)]
+        self._firsts = self._firsts[::2]
+        self._resolution_seconds *= 2
+
+    def forget_before(self, number: int) -> None:
+        """Nobody will ask for events before this one."""
+        passed = bisect_right(self._firsts, number) - 1
+        if passed > 0:
+            del self._firsts[:passed], self._moments[:passed]
+        if len(self._firsts) <= self._marks_max // 4:
+            self._resolution_seconds = self._finest_seconds
+
+    def stretches(self, entries: Sequence[Entry]) -> list[Stretch]:
+        """Of entries by ascending number. Not known: those from before the first mark, which another process sent."""
+        found: list[Stretch] = []
+        start = 0
+        while start < len(entries):
+            mark = bisect_right(self._firsts, entries[start].number) - 1
+            last = mark + 1 >= len(self._firsts)
+            end = len(entries) if last else bisect_left(entries, self._firsts[mark + 1], start, key=NUMBER)
+            found.append(Stretch(start, end, self._moments[mark] if mark >= 0 else None))
+            start = end
+        return found

@@ -43,9 +43,8 @@ def signal_number(hop: Hop, kind: str, *, width: int = 6, height: int = 3) -> Pa
     """One signal now, with its sparkline, for the overview."""
     panel = signal_panel(hop, kind, width=width, height=height)
     query = Query(hop.signals[kind].at(WINDOW), SIGNAL_WORDS[kind])
-    return replace(
-        panel, title=f"{hop.title} · {_small(hop.signals[kind].title)}", kind="number", queries=(query,), opens_hop=True
-    )
+    title = _small(hop.signals[kind].title).replace("99th percentile", "p99")
+    return replace(panel, title=f"{hop.title} · {title}", kind="number", queries=(query,), opens_hop=True)
 
 
 def _queries(hop: Hop, kind: str) -> tuple[Query, ...]:

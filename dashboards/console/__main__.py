@@ -13,6 +13,7 @@ import uvicorn
 
 from dashboards.console.access import RefusedToStart, check_start
 from dashboards.console.app import ConsoleSettings, console
+from dashboards.console.runbooks import FOLDER as RUNBOOK_FOLDER
 from dashboards.queries import JSON_FOLDER
 from telemetry.process import Telemetry
 from telemetry.settings import TelemetrySettings
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--token", default="", help=f"or {TOKEN_VARIABLE}, which other users can't see in the process list")
     parser.add_argument("--health-port", type=int, default=None, help="/livez, /readyz and /metrics of this process")
     parser.add_argument("--targets", type=Path, default=None, help="file_sd file or folder: which processes should answer")
+    parser.add_argument("--runbooks", type=Path, default=RUNBOOK_FOLDER, help="folder of Markdown, a file a runbook")
     parser.add_argument("--dashboards", type=Path, default=JSON_FOLDER, help="folder of Grafana JSON")
     chosen = parser.parse_args(arguments)
     token = chosen.token or os.environ.get(TOKEN_VARIABLE, "")
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"not started: {exc}", file=sys.stderr)
         return EXIT_REFUSED
     settings = ConsoleSettings(
-        chosen.prometheus, chosen.store, chosen.host, chosen.port, token, chosen.dashboards, chosen.targets
+        chosen.prometheus, chosen.store, chosen.host, chosen.port, token, chosen.dashboards, chosen.targets, chosen.runbooks
     )  # fmt: skip
     endpoint = TelemetrySettings(otlp_endpoint=os.environ.get("SPILLWAY_TELEMETRY_OTLP_ENDPOINT", ""))
     telemetry = Telemetry.begin("console", "console-1", endpoint, health_port=chosen.health_port)

@@ -1,29 +1,41 @@
 """The console: its pages and its JSON, over Prometheus and the trace store.
 
-Rules. The browser never gives PromQL: it names a panel of a committed dashboard, or asks for the hops. Whatever is away, a page
-comes at once and says so at the place. Nothing is changed by a request: there is nothing to forge.
+Rules. The browser never gives PromQL: it names a panel of a committed dashboard, or asks for the hops. Whatever is away or slow,
+a page comes at once and says so at the place: what is not known in `FIRST_RENDER_SECONDS_MAX` follows, in a second half of the
+page or by the browser's own question. Nothing is changed by a request: there is nothing to forge.
 """
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 import aiohttp
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from dashboards.console import boards, hop_map, panels, searches
+from dashboards.console import boards, hop_map, panels, runbooks, searches, waterfall
 from dashboards.console.access import COOKIE, COOKIE_SECONDS, Guard, digest_of, is_same
 from dashboards.console.grafana import Dashboard, Dashboards
-from dashboards.console.layout import STATIC, Markup, html, notice, page, tag
+from dashboards.console.layout import HERE, STATIC, Markup, html, notice, page, tag
 from dashboards.console.sources import Away, Prometheus, Refused, Source, Store, Unanswered
 from dashboards.queries import JSON_FOLDER
 from telemetry import journey
@@ -32,6 +44,9 @@ STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg
 LOGIN_BYTES_MAX = 4096
 FIRST_RENDER_SECONDS_MAX = 0.5
 LOGS_OF_TRACE_MAX = 200
+GZIP_LEVEL = 5
+EVENTS_ARE_WELL = "Events are not affected by that."
+Results = tuple[Markup, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +59,7 @@ class ConsoleSettings:
     dashboards: Path = JSON_FOLDER
     # A file_sd file, or a folder of them: who should be scraped. None: what Prometheus knows is all there is.
     targets: Path | None = None
+    runbooks: Path = runbooks.FOLDER
 
 
 def console(settings: ConsoleSettings) -> ASGIApp:
@@ -74,7 +90,8 @@ class _Console:
             Route("/api/hops", self._api_hops),
             Route("/api/panels/{uid}/{panel_id:int}", self._api_panel),
         ]
-        return Starlette(routes=routes, lifespan=self._life, exception_handlers={404: self._missing})
+        smaller = [Middleware(GZipMiddleware, compresslevel=GZIP_LEVEL)]
+        return Starlette(routes=routes, middleware=smaller, lifespan=self._life, exception_handlers={404: self._missing})
 
     @asynccontextmanager
     async def _life(self, _: Starlette) -> AsyncIterator[None]:
@@ -86,15 +103,25 @@ class _Console:
     # -- pages
 
     async def _overview(self, request: Request) -> Response:
-        known = self._boards.all()
-        board = self._boards.overview()
-        now, error = await self._hops_at_once()
-        parts = [boards.hop_map_section(now, [each.uid for each in known], error)]
+        board, known = self._boards.overview(), [each.uid for each in self._boards.all()]
+        (now, error), values = await asyncio.gather(self._hops_at_once(), self._variable_values(board))
+        span, controls = self._range(request, board, values)
+        parts = [
+            boards.title_row(
+                board.title if board else "Overview",
+                boards.targets(now),
+                boards.around(board, span) if board else Markup(""),
+                controls,
+            ),
+            tag("p", error, id="map-error", class_="notice away", role="status", hidden=not error),
+            boards.verdict(now),
+            boards.hop_map_section(now, known),
+        ]
         if board is None:
             parts.append(notice(f"There is no overview dashboard in {self._settings.dashboards}: run the generator.", "quiet"))
-            return self._page(request, "Overview", html(*parts), "/", refreshes=True)
-        parts += await self._board(request, board)
-        data = {"board": board.uid, "map": "yes"}
+        else:
+            parts.append(boards.grid(board, span))
+        data = {"board": board.uid if board else "", "map": "yes"}
         return self._page(request, "Overview", html(*parts), "/", charts=True, refreshes=True, data=data)
 
     async def _hops_at_once(self) -> tuple[hop_map.Map, str]:
@@ -105,23 +132,18 @@ class _Console:
         except TimeoutError:
             return hop_map.unknown(), "Prometheus is slow to answer: asking again."
         except Unanswered as exc:
-            return hop_map.unknown(), f"{exc.args[0]}. Nothing is known of any hop."
+            return hop_map.unknown(), _said(exc)
 
-    async def _board(self, request: Request, board: Dashboard) -> list[Markup]:
+    def _range(self, request: Request, board: Dashboard | None, values: Mapping[str, list[str]]) -> tuple[panels.Range, Markup]:
         given = request.query_params
-        name = given.get("range", panels.DEFAULT_RANGE)
-        name = name if name in panels.RANGES_SECONDS else panels.DEFAULT_RANGE
-        values = await self._variable_values(board)
-        about = tag("p", board.description, class_="quiet") if board.description else Markup("")
-        title = tag(
-            "div", tag("h1", board.title), boards.controls(board, name, panels.choices(board, given), values), class_="title"
-        )
-        return [title, about, boards.grid(board, given, int(time.time()), panels.RANGES_SECONDS[name])]
+        name = panels.range_name(given.get("range", ""), request.cookies.get("range", ""))
+        chosen = panels.choices(board, given) if board else {}
+        return panels.range_of(name), boards.controls(board, name, chosen, values)
 
-    async def _variable_values(self, board: Dashboard) -> dict[str, list[str]]:
+    async def _variable_values(self, board: Dashboard | None) -> dict[str, list[str]]:
         """Of variables like `label_values(metric, label)`; without an answer there is no choice."""
         found: dict[str, list[str]] = {}
-        for variable in board.variables:
+        for variable in board.variables if board else ():
             inner = variable.query.removeprefix("label_values(").removesuffix(")")
             if inner == variable.query:
                 continue
@@ -135,89 +157,90 @@ class _Console:
 
     async def _menu(self, request: Request) -> Response:
         known = self._boards.all()
-        items = [
-            tag("li", tag("a", each.title, href=f"/d/{each.uid}"), tag("p", each.description, class_="quiet"), data_line=True)
-            for each in known
-        ]
         wrong = [notice(f"{name} can't be read: {why}") for name, why in self._boards.unreadable.items()]
-        listed = tag("ul", *items, class_="menu") if items else notice(f"No dashboards in {self._settings.dashboards}.", "quiet")
+        listed = boards.menu(known) if known else notice(f"No dashboards in {self._settings.dashboards}.", "quiet")
         return self._page(request, "Dashboards", html(tag("h1", "Dashboards"), *wrong, listed), "/dashboards")
 
     async def _dashboard(self, request: Request) -> Response:
         board = self._boards.get(request.path_params["uid"])
         if board is None:
             return await self._missing(request, None)
-        body = html(*await self._board(request, board))
+        span, controls = self._range(request, board, await self._variable_values(board))
+        lede = tag("div", tag("p", board.description, class_="quiet"), boards.around(board, span), class_="lede")
+        body = html(boards.title_row(board.title, controls), lede, boards.grid(board, span))
         data = {"board": board.uid}
         return self._page(request, board.title, body, "/dashboards", charts=True, refreshes=True, data=data)
 
     async def _traces(self, request: Request) -> Response:
-        asked = searches.Question.of(request.query_params)
-        form = html(tag("h1", "Traces"), searches.trace_form(asked))
-        if searches.TRACE_ID.match(asked.q) and len(asked.q) == 32:
-            return RedirectResponse(f"/trace/{asked.q.lower()}", 303)
+        asked = searches.Question.read(request.query_params)
+        for text in (asked.q, asked.event_id):
+            if searches.TRACE_ID.match(text) and len(text) == 32:
+                return RedirectResponse(f"/trace/{text.lower()}", 303)
+        head = html(tag("h1", "Traces"), searches.trace_form(asked))
+        return await self._answered(request, "Traces", head, self._traces_found(asked), "/traces")
+
+    async def _traces_found(self, asked: searches.Question) -> Results:
         try:
             found = await self._store.search(asked.params(time.time()))
-            results = html(tag("p", "Asked: ", tag("code", asked.traceql()), class_="quiet"), searches.trace_results(found))
         except ValueError as exc:
-            results = notice(str(exc), "bad")
+            return notice(str(exc), "bad"), 200
         except Refused as exc:
-            results = notice(_said(exc), "bad" if exc.status == 400 else "away")
+            return notice(_said(exc), "bad" if exc.status == 400 else "away"), 200
         except Away as exc:
-            results = notice(f"{exc.args[0]}. Events are not affected by that.")
-        return self._page(request, "Traces", html(form, results), "/traces")
+            return notice(f"{_said(exc)}. {EVENTS_ARE_WELL}"), 200
+        question = tag("p", "Asked: ", tag("code", asked.traceql()), class_="quiet")
+        return html(question, searches.trace_results(found)), 200
 
     async def _trace(self, request: Request) -> Response:
         trace_id = request.path_params["trace_id"].lower()
         title = tag("h1", "Trace ", tag("code", trace_id))
         if not searches.TRACE_ID.match(trace_id):
-            return self._page(request, "Trace", html(title, notice("That is no trace id: up to 32 hexadecimal digits.", "bad")),
-                              "/traces", status=404)  # fmt: skip
-        trace, lines = await asyncio.gather(self._journey(trace_id), self._lines_of(trace_id))
-        body = html(
-            title, trace[0], tag("h2", "Log lines of this trace", id="lines"), lines,
-            tag("p", tag("a", "Search these lines", href=searches.link_to_logs(trace_id=trace_id, since="7d")), class_="quiet"),
-        )  # fmt: skip
-        return self._page(request, f"Trace {trace_id[:8]}", body, "/traces", status=trace[1])
+            body = html(title, notice("That is no trace id: up to 32 hexadecimal digits.", "bad"))
+            return self._page(request, "Trace", body, "/traces", status=404)
+        return await self._answered(request, f"Trace {trace_id[:8]}", title, self._trace_found(trace_id), "/traces")
 
-    async def _journey(self, trace_id: str) -> tuple[Markup, int]:
+    async def _trace_found(self, trace_id: str) -> Results:
+        (journey_found, way, status), lines = await asyncio.gather(self._journey(trace_id), self._lines_of(trace_id))
+        began_ns = journey_found.began_ns if journey_found else 0
+        told = lines if isinstance(lines, Markup) else searches.lines_of_trace(lines, began_ns)
+        search = tag("a", "Search these lines", href=searches.link_to_logs(trace_id=trace_id, since="7d"))
+        return html(way, tag("h2", "Log lines of this trace", id="lines"), told, tag("p", search, class_="quiet")), status
+
+    async def _journey(self, trace_id: str) -> tuple[journey.Journey | None, Markup, int]:
         try:
             spans = journey.spans_of(await self._store.trace(trace_id))
         except Refused as exc:
             if exc.status != 404:
-                return notice(_said(exc)), 502
+                return None, notice(_said(exc)), 502
             spans = []
         except Away as exc:
-            return notice(f"{exc.args[0]}. Events are not affected by that."), 200
+            return None, notice(f"{_said(exc)}. {EVENTS_ARE_WELL}"), 200
         if not spans:
-            return notice(
-                "The store has no span of this trace: it was not kept, has expired, or is on its way still.", "quiet"
-            ), 404
+            text = "The store has no span of this trace: it was not kept, has expired, or is on its way still."
+            return None, notice(text, "quiet"), 404
         found = journey.journey(trace_id, spans)
-        return html(searches.trace_head(found), searches.waterfall(found)), 200
+        return found, html(waterfall.head(found, time.time()), waterfall.waterfall(found)), 200
 
-    async def _lines_of(self, trace_id: str) -> Markup:
+    async def _lines_of(self, trace_id: str) -> Markup | list[Any]:
+        """The lines, or what is to be said instead."""
         try:
-            lines = await self._store.logs([("trace_id", trace_id), ("limit", str(LOGS_OF_TRACE_MAX))])
+            return await self._store.logs([("trace_id", trace_id), ("limit", str(LOGS_OF_TRACE_MAX))])
         except Unanswered as exc:
-            return notice(f"{exc.args[0]}.")
-        ordered = sorted(lines, key=lambda line: int(line.get("time_unix_nano") or 0))
-        return searches.log_table(ordered, "No process wrote a line about it.", with_trace=False)
+            return notice(f"{_said(exc)}.")
 
     async def _logs(self, request: Request) -> Response:
-        given = request.query_params
-        form = html(tag("h1", "Logs"), searches.log_form(given))
+        head = html(tag("h1", "Logs"), searches.log_form(request.query_params))
+        return await self._answered(request, "Logs", head, self._lines_found(request.query_params), "/logs")
+
+    async def _lines_found(self, given: Mapping[str, str]) -> Results:
         try:
-            lines = await self._store.logs(searches.log_params(given, time.time()))
-            results = searches.log_table(lines, "No line fits.")
+            return searches.lines_found(await self._store.logs(searches.log_params(given, time.time()))), 200
         except Unanswered as exc:
-            results = notice(f"{exc.args[0]}. Each process keeps its own log file meanwhile.")
-        return self._page(request, "Logs", html(form, results), "/logs")
+            return notice(f"{_said(exc)}. Each process keeps its own log file meanwhile."), 200
 
     async def _runbook(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        body = html(tag("h1", f"Runbooks: {name}"), notice("No runbook is written yet.", "quiet"))
-        return self._page(request, "Runbooks", body, "")
+        title, body, status = runbooks.page_of(request.path_params["name"], self._settings.runbooks)
+        return self._page(request, title, body, "", status=status)
 
     async def _login(self, request: Request) -> Response:
         to = _own_path(request.query_params.get("to", "/"))
@@ -246,13 +269,40 @@ class _Console:
         body = html(tag("h1", "There is no such page"), tag("p", "The pages are listed above."))
         return self._page(request, "No such page", body, "", status=404)
 
+    async def _answered(
+        self, request: Request, title: str, head: Markup, results: Coroutine[Any, Any, Results], current: str
+    ) -> Response:
+        """The page with its results. If those let wait, its frame at once, and them when they are there."""
+        task = asyncio.create_task(results)
+        await asyncio.wait({task}, timeout=FIRST_RENDER_SECONDS_MAX)
+        if task.done():
+            found, status = task.result()
+            return self._page(request, title, html(head, found), current, status=status)
+        awaited = html(head, notice("Asking the trace store.", "quiet asking"), HERE)
+        before, after = self._text(request, title, awaited, current).split(HERE)
+
+        async def halves() -> AsyncIterator[str]:
+            try:
+                yield before
+                yield (await task)[0]
+                yield after
+            finally:
+                task.cancel()
+
+        return StreamingResponse(halves(), media_type="text/html")
+
     def _page(
         self, request: Request, title: str, body: Markup, current: str, *, charts: bool = False, refreshes: bool = False,
         data: Mapping[str, str] | None = None, status: int = 200,
     ) -> Response:  # fmt: skip
+        return HTMLResponse(self._text(request, title, body, current, charts, refreshes, data), status)
+
+    def _text(
+        self, request: Request, title: str, body: Markup, current: str, charts: bool = False, refreshes: bool = False,
+        data: Mapping[str, str] | None = None,
+    ) -> str:  # fmt: skip
         theme = request.cookies.get("theme", "")
-        text = page(title, body, current=current, theme=theme, charts=charts, refreshes=refreshes, data=data)
-        return HTMLResponse(text, status)
+        return page(title, body, current=current, theme=theme, charts=charts, refreshes=refreshes, data=data)
 
     # -- for the browser's own questions, and for probes
 
@@ -260,7 +310,7 @@ class _Console:
         try:
             return JSONResponse((await hop_map.read(self._prometheus, self._expected())).as_json())
         except Unanswered as exc:
-            return JSONResponse({**hop_map.unknown().as_json(), "error": f"{exc.args[0]}. Nothing is known of any hop."})
+            return JSONResponse({**hop_map.unknown().as_json(), "error": _said(exc)})
 
     async def _api_panel(self, request: Request) -> Response:
         board = self._boards.get(request.path_params["uid"])

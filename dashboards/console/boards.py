@@ -1,35 +1,79 @@
-"""The overview and the dashboards as pages: their frames; the browser fills the panels in."""
+"""The overview and the dashboards as pages: their frames, and the links that lead on; the browser fills the panels in."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from dashboards.console import hop_map
-from dashboards.console.grafana import Dashboard, Panel
+from dashboards.console.grafana import Dashboard, Link, Panel
 from dashboards.console.layout import Markup, choice, html, notice, tag
-from dashboards.console.panels import RANGES_SECONDS, choices
+from dashboards.console.markdown import markdown
+from dashboards.console.panels import RANGES_SECONDS, Range
 from dashboards.queries import resolve_link
+from telemetry.hops import BY_NAME, HOPS, Hop
 
 _DRAWN = frozenset(("timeseries", "graph", "stat", "gauge", "bargauge", "table"))
+_NUMBERS = frozenset(("stat", "gauge", "bargauge"))
 REFRESHES = (("5", "every 5 s"), ("30", "every 30 s"), ("0", "not by itself"))
+# Short names of the links of a panel, by how their addresses begin.
+_LEADS = (("/traces", "traces"), ("/runbooks/", "runbook"), ("/d/", "page"))
+HOP_UID = "spillway-hop-"
 
 
-def hop_map_section(now: hop_map.Map, boards: Sequence[str], error: str) -> Markup:
+def title_row(title: str, *parts: Markup) -> Markup:
+    return tag("div", tag("h1", title), *parts, class_="title")
+
+
+def menu(known: Sequence[Dashboard]) -> Markup:
+    """Of the whole pipeline, then of its hops in the order of the path."""
+    hops = [each for each in known if each.uid.startswith(HOP_UID)]
+    others = [each for each in known if each not in hops]
+    return html(_cards("Of the whole pipeline", others), _cards("Of one hop, in the order of the path", hops))
+
+
+def _cards(title: str, known: Sequence[Dashboard]) -> Markup:
+    if not known:
+        return Markup("")
+    cards = [
+        tag("li", tag("a", each.title, href=f"/d/{each.uid}"), tag("p", each.description, class_="quiet"), data_line=True)
+        for each in known
+    ]
+    return html(tag("h2", title), tag("ul", *cards, class_="menu"))
+
+
+# -- the map
+
+
+def verdict(now: hop_map.Map) -> Markup:
+    """Who is to blame, in words, before any chart."""
+    items = [
+        tag("li", tag("a", each.hop.title, href=f"/d/{HOP_UID}{each.hop.name}"), f": {each.text}", class_=f"state-{each.state}")
+        for each in hop_map.blames(now)
+    ]
+    return tag(
+        "section",
+        tag("strong", hop_map.verdict(now)),
+        tag("ul", *items),
+        id="verdict",
+        class_=f"verdict state-{hop_map.verdict_state(now)}",
+        role="status",
+        aria_label="Verdict",
+    )
+
+
+def targets(now: hop_map.Map) -> Markup:
+    state = hop_map.targets_state(now)
+    return tag("p", hop_map.targets_text(now), id="targets", class_=f"targets state-{state}", role="status")
+
+
+def hop_map_section(now: hop_map.Map, boards: Sequence[str]) -> Markup:
     """The path as boxes and arrows. The lines run beneath the boxes, from centre to centre."""
     placed = hop_map.places()
     columns = 1 + max(place.column for place in placed.values())
     rows = 1 + max(place.row for place in placed.values())
     lines = [_line(placed[before], placed[after], columns, rows) for before, after in hop_map.arrows()]
     boxes = [_box(each, placed[each.hop.name], boards) for each in now.hops]
-    targets = now.as_json()
     return tag(
         "section",
-        tag(
-            "div",
-            tag("h1", "The path of an event, now"),
-            tag("p", str(targets["targets"]), id="targets", class_=f"state-{targets['targets_state']}", role="status"),
-            class_="title",
-        ),
-        tag("p", error, id="map-error", class_="notice away", role="status", hidden=not error),
+        tag("h2", "The path of an event, now", class_="unseen"),
         tag(
             "div",
             tag("svg", *lines, class_="lines", aria_hidden="true"),
@@ -60,8 +104,8 @@ def _line(before: hop_map.Place, after: hop_map.Place, columns: int, rows: int) 
 
 def _box(now: hop_map.HopNow, place: hop_map.Place, boards: Sequence[str]) -> Markup:
     hop = now.hop
-    uid = next((uid for uid in boards if uid in (f"spillway-hop-{hop.name}", f"hop-{hop.name}")), "")
-    title = tag("a", hop.title, href=f"/d/{uid}") if uid else tag("span", hop.title, class_="name")
+    uid = f"{HOP_UID}{hop.name}"
+    title = tag("a", hop.title, href=f"/d/{uid}") if uid in boards else tag("span", hop.title, class_="name")
     signals = [
         tag(
             "div",
@@ -75,13 +119,16 @@ def _box(now: hop_map.HopNow, place: hop_map.Place, boards: Sequence[str]) -> Ma
         "li",
         tag(
             "article",
-            tag("h2", title, tag("span", now.words, class_="words")),
+            tag("h3", title, tag("span", now.words, class_="words")),
             tag("dl", *signals),
             class_=f"hop state-{now.state}",
             data_hop=hop.name,
         ),
         class_=f"c{place.column} r{place.row}",
     )
+
+
+# -- a dashboard
 
 
 def controls(board: Dashboard | None, range_name: str, chosen: Mapping[str, str], values: Mapping[str, Sequence[str]]) -> Markup:
@@ -93,23 +140,47 @@ def controls(board: Dashboard | None, range_name: str, chosen: Mapping[str, str]
             every = [(variable.default, "all")] if variable.default.startswith(".") else []
             fields.append(choice(f"var-{variable.name}", variable.label, every + [(each, each) for each in known],
                                  chosen[variable.name]))  # fmt: skip
-        elif variable.default and not variable.default.startswith("."):
+        elif variable.asked and variable.default and not variable.default.startswith("."):
             entry = tag("input", type="text", name=f"var-{variable.name}", value=chosen[variable.name], class_="short")
             fields.append(tag("label", tag("span", variable.label), entry))
     submit = tag("noscript", tag("button", "Show", type="submit"))
     return tag("form", *fields, submit, method="get", class_="controls", id="controls")
 
 
-def grid(board: Dashboard, given: Mapping[str, str], now_seconds: int, range_seconds: int) -> Markup:
-    chosen = choices(board, given)
-    return tag("div", *(_panel(board, panel, chosen, now_seconds, range_seconds) for panel in board.panels), class_="grid")
+def around(board: Dashboard, span: Range) -> Markup:
+    """Of a hop: the hops before and after it, its traces, its log lines. Of every board: where its own links lead."""
+    hop = BY_NAME.get(board.uid.removeprefix(HOP_UID)) if board.uid.startswith(HOP_UID) else None
+    links = list(_neighbours(hop)) if hop else []
+    links += [tag("a", title, href=url, data_live=live) for title, url, live in _leads(board.links, span)]
+    if hop and hop.process:
+        links.append(tag("a", f"Log lines of {hop.process}", href=f"/logs?process={hop.process}"))
+    return tag("nav", *links, class_="around", aria_label="From here") if links else Markup("")
 
 
-def _panel(board: Dashboard, panel: Panel, chosen: Mapping[str, str], now_seconds: int, range_seconds: int) -> Markup:
+def _neighbours(hop: Hop) -> Iterator[Markup]:
+    groups = (
+        ("← ", [BY_NAME[name] for name in hop.after if name in BY_NAME], ""),
+        ("", [each for each in HOPS if hop.name in each.after], " →"),
+    )
+    for before, hops, after in groups:
+        for each in hops:
+            yield tag("a", f"{before}{each.title}{after}", href=f"/d/{HOP_UID}{each.name}")
+
+
+def grid(board: Dashboard, span: Range) -> Markup:
+    return tag("div", *(_panel(panel, span) for panel in board.panels), class_="grid")
+
+
+def _panel(panel: Panel, span: Range) -> Markup:
     place = f"x{panel.x} w{panel.width}"
     if panel.kind == "row":
         return tag("h2", panel.title, class_="row x0 w24")
-    head = tag("div", tag("h3", panel.title), _about(panel, now_seconds, range_seconds), class_="panel-head")
+    leads = _leads(panel.links, span)
+    opens = next((url for _, url, _ in leads if url.startswith("/d/")), "")
+    title = tag("a", panel.title, href=opens) if opens else panel.title
+    shown = () if panel.kind in _NUMBERS else tuple(_lead(*each) for each in leads)
+    tools = tag("div", *shown, _about(panel, leads), class_="panel-tools")
+    head = tag("div", tag("h3", title), tools, class_="panel-head")
     if panel.kind == "text":
         return tag("section", head if panel.title else Markup(""), markdown(panel.content), class_=f"panel text {place}")
     if panel.kind not in _DRAWN:
@@ -125,68 +196,31 @@ def _panel(board: Dashboard, panel: Panel, chosen: Mapping[str, str], now_second
     )
 
 
-def _about(panel: Panel, now_seconds: int, range_seconds: int) -> Markup:
-    """What the panel means and where it leads, behind a small button."""
-    links = []
-    for link in panel.links:
-        url = resolve_link(link.url, from_seconds=now_seconds - range_seconds, to_seconds=now_seconds)
-        url = url.split("?${__url_time_range}")[0]
+def _leads(links: Sequence[Link], span: Range) -> list[tuple[str, str, bool]]:
+    """Title, address, and whether the address holds the range that is shown. Only addresses of the console."""
+    found = []
+    for link in links:
+        url = resolve_link(link.url, from_seconds=int(span.start), to_seconds=int(span.end)).split("?${__url_time_range}")[0]
         if url.startswith("/") and not url.startswith("//") and "${" not in url:
-            links.append(tag("li", tag("a", link.title, href=url)))
-    if not panel.description and not links:
+            found.append((link.title, url, "__from" in link.url))
+    return found
+
+
+def _lead(title: str, url: str, live: bool) -> Markup:
+    short = next((name for prefix, name in _LEADS if url.startswith(prefix)), title)
+    return tag("a", short, href=url, title=title, data_live=live, class_="lead")
+
+
+def _about(panel: Panel, leads: Sequence[tuple[str, str, bool]]) -> Markup:
+    """What the panel means and where it leads, behind a small button."""
+    if not panel.description and not leads:
         return Markup("")
-    inner = markdown(panel.description), tag("ul", *links) if links else Markup("")
+    items = [tag("li", tag("a", title, href=url, data_live=live)) for title, url, live in leads]
+    inner = markdown(panel.description), tag("ul", *items) if items else Markup("")
     return tag(
         "details",
         tag("summary", "i", aria_label=f"About {panel.title}"),
         tag("div", *inner, class_="about-text"),
         class_="about",
+        data_line=True,
     )
-
-
-_LINK = re.compile(r"\[([^\]]+)\]\((/[^)\s]*|https://[^)\s]*)\)")
-
-
-def markdown(text: str) -> Markup:
-    """As much as text panels use: headings, lists, paragraphs, links, code, bold."""
-    parts: list[Markup] = []
-    for block in re.split(r"\n\s*\n", text.strip()):
-        lines = block.splitlines()
-        if not lines:
-            continue
-        if lines[0].startswith("#"):
-            parts.append(tag("h4", _inline(lines[0].lstrip("# "))))
-            lines = lines[1:]
-        if lines and all(line.lstrip().startswith(("- ", "* ")) for line in lines):
-            parts.append(tag("ul", *(tag("li", _inline(line.lstrip()[2:])) for line in lines)))
-        elif lines and all(line.lstrip().startswith("|") for line in lines):
-            parts.append(_markdown_table(lines))
-        elif lines:
-            parts.append(tag("p", _inline(" ".join(lines))))
-    return html(*parts)
-
-
-def _markdown_table(lines: Sequence[str]) -> Markup:
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
-    body = [row for row in rows[1:] if not all(set(cell) <= set("-: ") for cell in row)]
-    return tag(
-        "table",
-        tag("thead", tag("tr", *(tag("th", _inline(cell), scope="col") for cell in rows[0]))),
-        tag("tbody", *(tag("tr", *(tag("td", _inline(cell)) for cell in row)) for row in body)),
-    )
-
-
-def _inline(text: str) -> Markup:
-    text = text.replace("${console}", "")
-    parts: list[str] = []
-    at = 0
-    for match in _LINK.finditer(text):
-        parts += [_marked(text[at : match.start()]), tag("a", match[1], href=match[2], rel="noreferrer")]
-        at = match.end()
-    return html(*parts, _marked(text[at:]))
-
-
-def _marked(text: str) -> Markup:
-    escaped = html(text)
-    escaped = Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped))
-    return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", escaped))

@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PANEL_ID = re.compile(r"^[0-9]{1,6}$")
-KINDS = ("timeseries", "stat", "gauge", "bargauge", "table", "text", "row")
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -56,6 +53,9 @@ class Panel:
     stacked: bool = False
     fill: bool = False
     calculation: str = "lastNotNull"
+    # Of a number: with its course over the range beneath.
+    sparkline: bool = False
+    decimals: int | None = None
     content: str = ""
     links: tuple[Link, ...] = ()
     # By field name: another unit, a name to show.
@@ -72,7 +72,8 @@ class Variable:
     query: str
     default: str
     options: tuple[str, ...] = ()
-    multi: bool = False
+    # Whether the reader may choose; a constant is not shown.
+    asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,8 @@ def _panel(raw: Mapping[str, Any], position: int) -> Panel:
         stacked=(custom.get("stacking") or {}).get("mode") in ("normal", "percent"),
         fill=float(custom.get("fillOpacity") or 0) > 0,
         calculation=str(calculations[0]),
+        sparkline=options.get("graphMode") == "area",
+        decimals=None if defaults.get("decimals") is None else int(defaults["decimals"]),
         content=str(options.get("content") or ""),
         links=_links(raw.get("links")) + _links(defaults.get("links")),
         units_by_field=units,
@@ -245,7 +248,7 @@ def _variable(raw: Mapping[str, Any]) -> Variable:
         str(query or "") if raw.get("type") == "query" else "",
         default or all_value or (str(query or "") if raw.get("type") in ("constant", "textbox") else next(iter(options), "")),
         options,
-        bool(raw.get("includeAll")),
+        raw.get("type") != "constant",
     )
 
 

@@ -1,11 +1,14 @@
 """The hops of the path with their four signals: what they say now, how that is judged, and where each stands on the map.
 
+    read ──► Map (every reading of every hop) ──► verdict (one sentence, then who is to blame, worst first)
+
 Rules. No data is never green: a hop with a signal that does not report is grey, unless another signal of it is over its limit. A
 process whose scrapes all fail is not reporting, whatever its last values were.
 """
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -70,6 +73,15 @@ class HopNow:
 
 
 @dataclass(frozen=True, slots=True)
+class Blame:
+    """What is wrong with one hop, in words."""
+
+    hop: Hop
+    state: State
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Map:
     hops: tuple[HopNow, ...]
     # (process, worker) that does not answer a scrape.
@@ -91,7 +103,13 @@ class Map:
                 for each in self.hops
             ],
             "targets": targets_text(self),
-            "targets_state": "bad" if self.silent else "ok" if self.targets else "nodata",
+            "targets_state": targets_state(self),
+            "verdict": {
+                "state": verdict_state(self),
+                "text": verdict(self),
+                "blames": [{"hop": each.hop.name, "title": each.hop.title, "state": each.state, "text": each.text}
+                           for each in blames(self)],
+            },
         }  # fmt: skip
 
 
@@ -101,6 +119,51 @@ def state_of(value: float | None, limit: float | None) -> State:
     if limit is None:
         return "ok"
     return "bad" if value >= limit else "near" if value >= limit * NEAR_SHARE else "ok"
+
+
+def verdict(now: Map) -> str:
+    """One sentence."""
+    count = Counter(each.state for each in now.hops)
+    if count["nodata"] == len(now.hops):
+        return "Nothing is known of any hop"
+    said = []
+    if count["bad"]:
+        said.append(f"{count['bad']} of {len(now.hops)} hops over a limit")
+    if count["nodata"]:
+        said.append(f"{count['nodata']} not known")
+    if count["near"]:
+        said.append(f"{count['near']} near a limit")
+    return ", ".join(said) or f"All {len(now.hops)} hops are within their limits"
+
+
+def verdict_state(now: Map) -> State:
+    states = {each.state for each in now.hops}
+    return next((state for state in ("bad", "nodata", "near") if state in states), "ok")
+
+
+def blames(now: Map) -> list[Blame]:
+    """Worst first, then in the order of the path. None if nothing is known at all: that is said once."""
+    if verdict(now) == verdict(unknown()):
+        return []
+    found = [Blame(each.hop, each.state, _blame(each)) for each in now.hops if each.state != "ok"]
+    order: tuple[State, ...] = ("bad", "nodata", "near")
+    return sorted(found, key=lambda blame: order.index(blame.state))
+
+
+def _blame(now: HopNow) -> str:
+    if now.down:
+        return "none of its processes answers"
+    silent = [each for each in now.readings if each.state == "nodata"]
+    if now.state == "nodata":
+        return "reports nothing" if len(silent) == len(now.readings) else f"no data of {', '.join(e.label for e in silent)}"
+    said = [each for each in now.readings if each.state == now.state]
+    return "; ".join(
+        f"{each.signal.title[0].lower()}{each.signal.title[1:]} {each.text}, limit {each.limit_text}" for each in said
+    )
+
+
+def targets_state(now: Map) -> State:
+    return "bad" if now.silent else "ok" if now.targets else "nodata"
 
 
 def targets_text(now: Map) -> str:

@@ -1,6 +1,7 @@
 """The frame of every page: navigation, skip link, theme, the list of shortcuts. Plain HTML, made of escaped text.
 
 `Markup` is text that is HTML already; `tag` escapes everything else. So a value that comes from outside can't become markup.
+A page is made at once, or in two halves around `HERE`, when what belongs there is still awaited.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
 _EMPTY = frozenset(("input", "link", "meta", "br", "hr", "rect", "line", "path"))
+_SHAPES = frozenset(("rect", "line", "path"))
 SHORTCUTS = (
     ("?", "this list"),
     ("g then o", "overview"),
@@ -22,14 +24,17 @@ SHORTCUTS = (
     ("r", "refresh now"),
     ("p", "pause or resume refreshing"),
     ("[ and ]", "shorter or longer time range"),
-    ("j and k", "next or previous line of a list or waterfall"),
-    ("Enter or Space", "open the line's attributes"),
-    ("Esc", "close this list"),
+    ("j and k", "next or previous line, panel or span"),
+    ("Enter or Space", "open what has the focus"),
+    ("Esc", "close what is open"),
 )
 
 
 class Markup(str):
     """HTML, made here."""
+
+
+HERE = Markup("<!--here-->")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ def tag(_name: str, *children: str, **attributes: str | bool | int | float | Non
         if value is not None and value is not False
     )
     if _name in _EMPTY:
-        return Markup(f"<{_name}{said}>") if _name not in ("rect", "line", "path") else Markup(f"<{_name}{said}/>")
+        return Markup(f"<{_name}{said}{'/' if _name in _SHAPES else ''}>")
     return Markup(f"<{_name}{said}>{html(*children)}</{_name}>")
 
 
@@ -120,11 +125,15 @@ def page(
             f"<body{said}>",
             tag("a", "Skip to the content", class_="skip", href="#content"),
             _header(current, refreshes, pages),
-            tag("main", body, id="content", tabindex="-1"),
+            tag("main", _without_scripts() if charts else Markup(""), body, id="content", tabindex="-1"),
             _help(),
             "</body></html>",
         )
     )
+
+
+def _without_scripts() -> Markup:
+    return tag("noscript", notice("Charts and the live map need JavaScript. Traces and logs do not."))
 
 
 def _header(current: str, refreshes: bool, pages: Sequence[Page]) -> Markup:
@@ -150,6 +159,10 @@ def _help() -> Markup:
     rows = [html(tag("dt", tag("kbd", keys)), tag("dd", meaning)) for keys, meaning in SHORTCUTS]
     close = tag("form", tag("button", "Close", type="submit"), method="dialog")
     return tag("dialog", tag("h2", "Keyboard shortcuts"), tag("dl", *rows), close, id="help", aria_label="Keyboard shortcuts")
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number != 1 else f"{number} {what.removesuffix('s')}"
 
 
 def table(heads: Sequence[str], rows: Sequence[Markup], caption: str, class_: str = "") -> Markup:

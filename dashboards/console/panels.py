@@ -1,14 +1,15 @@
 """One panel's answer: its queries, filled in and asked, as JSON that the browser draws.
 
 The browser names a panel of a committed dashboard and a range; it never gives PromQL. Every series comes with one value per time
-of a common axis, `null` where there is none: a gap is drawn as a gap.
+of a common axis, `null` where there is none: a gap is drawn as a gap. Many series that are 0 throughout are counted, not drawn:
+what is left is what happened.
 """
 
 import asyncio
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboards.console.grafana import Dashboard, Panel, Target, Threshold
@@ -19,8 +20,13 @@ from dashboards.queries import UnknownVariable, resolve
 RANGES_SECONDS = {"5m": 300, "15m": 900, "1h": 3600, "6h": 21600, "24h": 86400, "7d": 604800}
 DEFAULT_RANGE = "15m"
 POINTS_MAX = 240
+SPARK_POINTS_MAX = 60
+# Of a drawn value: more can't be seen, and is to be carried.
+DIGITS = 5
 SERIES_MAX = 40
-EXEMPLARS_MAX = 60
+# So many series that are 0 throughout are drawn; more are only counted.
+IDLE_MAX = 3
+EXEMPLARS_MAX = 40
 ROWS_MAX = 200
 SCRAPE_SECONDS = 5
 # A variable's value as a reader may give it: a label's value, or several by `|`; nothing that ends a string or a selector.
@@ -39,8 +45,8 @@ class Range:
     step: float
 
     @classmethod
-    def until(cls, now: float, seconds: float) -> "Range":
-        step = max(float(SCRAPE_SECONDS), math.ceil(seconds / POINTS_MAX / SCRAPE_SECONDS) * SCRAPE_SECONDS)
+    def until(cls, now: float, seconds: float, points_max: int = POINTS_MAX) -> "Range":
+        step = max(float(SCRAPE_SECONDS), math.ceil(seconds / points_max / SCRAPE_SECONDS) * SCRAPE_SECONDS)
         end = math.floor(now / step) * step
         return cls(end - math.floor(seconds / step) * step, end, step)
 
@@ -53,12 +59,17 @@ class Range:
         """What `$__rate_interval` stands for: at least four scrapes, and never less than from one point to the next."""
         return f"{int(max(60, self.step + SCRAPE_SECONDS))}s"
 
+    @property
+    def coarse(self) -> "Range":
+        """The same stretch in as many points as a sparkline has."""
+        return Range.until(self.end, self.end - self.start, SPARK_POINTS_MAX)
+
 
 def choices(board: Dashboard, given: Mapping[str, str]) -> dict[str, str]:
     """The values of the dashboard's variables: as given, where it is a value, else the default."""
     chosen = {}
     for variable in board.variables:
-        value = given.get(f"var-{variable.name}", "")
+        value = given.get(f"var-{variable.name}", "") if variable.asked else ""
         chosen[variable.name] = value if VALUE.match(value) else variable.default
     return chosen
 
@@ -81,19 +92,41 @@ async def _chart(prometheus: Prometheus, panel: Panel, chosen: Mapping[str, str]
     answers = await asyncio.gather(*(prometheus.over(expr, span.start, span.end, span.step) for expr in exprs))
     wanted = [expr for target, expr in zip(panel.targets, exprs, strict=True) if target.exemplar]
     found = await asyncio.gather(*(_exemplars(prometheus, expr, span) for expr in wanted))
-    named = _named(panel, answers)
+    named = [(name, aligned(each, span)) for name, each in _named(panel, answers)]
+    zero_is_bad = state_at(0.0, panel.thresholds) == "bad"
+    shown, idle = worth_drawing(named, idle_max=SERIES_MAX if zero_is_bad else IDLE_MAX)
+    limits = [{"value": step.value, "state": state_of(step)} for step in panel.thresholds if step.value is not None]
     return {
-        "times": span.times,
-        "series": [
-            {"name": name, "values": aligned(each, span)} for name, each in named[:SERIES_MAX] if not _is_empty(each)
-        ],
-        "left_out": max(0, len(named) - SERIES_MAX),
+        "times": [round(at) for at in span.times],
+        "series": [{"name": name, "values": values} for name, values in shown[:SERIES_MAX]],
+        "left_out": max(0, len(shown) - SERIES_MAX),
+        "idle": idle,
         "exemplars": [_dot(each) for each in worth_showing([one for some in found for one in some], span)],
-        "limits": [
-            {"value": step.value, "state": state_of(step)} for step in panel.thresholds if step.value is not None
-        ] if panel.draws_thresholds else [],
-        "min": panel.minimum, "max": panel.maximum, "stacked": panel.stacked, "fill": panel.fill,
-    }  # fmt: skip
+        "limits": limits if panel.draws_thresholds else [],
+        "min": panel.minimum,
+        "max": panel.maximum,
+        "stacked": panel.stacked,
+        "fill": panel.fill,
+    }
+
+
+Values = list[float | None]
+
+
+def worth_drawing(named: Sequence[tuple[str, Values]], idle_max: int = IDLE_MAX) -> tuple[list[tuple[str, Values]], list[str]]:
+    """The series with something to see, and the names of those that are 0 throughout. If all are, they are one line."""
+    there = [(name, values) for name, values in named if any(value is not None for value in values)]
+    idle = [(name, values) for name, values in there if not any(values)]
+    if len(idle) <= idle_max:
+        return there, []
+    if len(idle) == len(there):
+        return [(f"all {len(idle)}", _somewhere(values for _, values in idle))], []
+    return [(name, values) for name, values in there if any(values)], [name for name, _ in idle]
+
+
+def _somewhere(idle: Iterable[Values]) -> Values:
+    """0 where any of them is known."""
+    return [0.0 if any(value is not None for value in at) else None for at in zip(*idle, strict=True)]
 
 
 async def _exemplars(prometheus: Prometheus, expr: str, span: Range) -> list[Exemplar]:
@@ -120,32 +153,43 @@ def worth_showing(exemplars: Sequence[Exemplar], span: Range, at_most: int = EXE
     return [slowest[place] for place in sorted(slowest)]
 
 
-def aligned(series: Series, span: Range) -> list[float | None]:
+def aligned(series: Series, span: Range) -> Values:
     """One value for each time of the range."""
-    values: list[float | None] = [None] * len(span.times)
+    values: Values = [None] * len(span.times)
     for at, value in series.points:
         place = round((at - span.start) / span.step)
         if 0 <= place < len(values) and math.isfinite(value):
-            values[place] = value
+            values[place] = float(f"{value:.{DIGITS}g}")
     return values
 
 
 async def _numbers(prometheus: Prometheus, panel: Panel, chosen: Mapping[str, str], span: Range) -> dict[str, object]:
-    """Of a stat or gauge: the last value of each series, its words and its state."""
+    """Of a stat or gauge: the last value of each series, its words and its state, and its course if that is wanted."""
     answers = await asyncio.gather(*(_last(prometheus, target, panel, chosen, span) for target in panel.targets))
     unit = unit_of(panel.unit)
     named = [(name, series.last) for name, series in _named(panel, answers)]
+    courses = await _courses(prometheus, panel, chosen, span.coarse) if panel.sparkline and named else {}
     return {
         "values": [
             {
-                "name": name if len(named) > 1 or name != panel.title else "",
-                "text": (panel.maps or {}).get(f"{value:g}") or text_of(value, unit),
+                # The title says what a single number is.
+                "name": name if len(named) > 1 else "",
+                "text": (panel.maps or {}).get(f"{value:g}") or text_of(value, unit, panel.decimals),
                 "state": state_at(value, panel.thresholds),
                 "share": share_of(value, panel),
+                "course": courses.get(name, []),
             }
             for name, value in named[:SERIES_MAX]
         ]
     }
+
+
+async def _courses(
+    prometheus: Prometheus, panel: Panel, chosen: Mapping[str, str], span: Range
+) -> dict[str, Values]:  # fmt: skip
+    exprs = [resolve(target.expr, span.window, chosen) for target in panel.targets]
+    answers = await asyncio.gather(*(prometheus.over(expr, span.start, span.end, span.step) for expr in exprs))
+    return {name: aligned(each, span) for name, each in _named(panel, answers)}
 
 
 async def _last(
@@ -220,13 +264,20 @@ def _named(panel: Panel, answers: Sequence[Sequence[Series]]) -> list[tuple[str,
 
 def legend_of(target: Target, series: Series, otherwise: str) -> str:
     if target.legend:
-        return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda match: series.labels.get(match[1], ""), target.legend).strip() or otherwise
+        said = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda match: _short(series.labels.get(match[1], "")), target.legend)
+        return said.strip() or otherwise
     shown = {key: value for key, value in series.labels.items() if key != "__name__"}
-    return ", ".join(f"{key} {value}" for key, value in sorted(shown.items())) or otherwise
+    return ", ".join(f"{key} {_short(value)}" for key, value in sorted(shown.items())) or otherwise
 
 
-def _is_empty(series: Series) -> bool:
-    return not any(math.isfinite(value) for _, value in series.points)
+_SHARD = re.compile(r"^shardId-0*(\d+)$")
+_TYPE = re.compile(r"^spillway\.events\.v\d+\.(\w+)$")
+
+
+def _short(value: str) -> str:
+    """What is the same in every legend tells nothing: a shard's number, an event type's own name."""
+    shard, type = _SHARD.match(value), _TYPE.match(value)
+    return f"shard {shard[1]}" if shard else type[1] if type else value
 
 
 def state_of(step: Threshold) -> str:
@@ -253,5 +304,10 @@ def share_of(value: float, panel: Panel) -> float | None:
     return min(1.0, max(0.0, (value - bottom) / ((top - bottom) or 1.0)))
 
 
+def range_name(given: str, remembered: str = "") -> str:
+    """The range that was asked for, or chosen last, or the usual one."""
+    return next((name for name in (given, remembered) if name in RANGES_SECONDS), DEFAULT_RANGE)
+
+
 def range_of(name: str, now: float | None = None) -> Range:
-    return Range.until(time.time() if now is None else now, RANGES_SECONDS.get(name, RANGES_SECONDS[DEFAULT_RANGE]))
+    return Range.until(time.time() if now is None else now, RANGES_SECONDS[range_name(name)])

@@ -1,16 +1,15 @@
-"""The pages that ask the trace store: search of traces, one trace, search of log lines."""
+"""The searches of the trace store: for traces, and for log lines. Forms, questions and results."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from dashboards.console.layout import Markup, choice, field, html, notice, table, tag
-from dashboards.console.units import duration
+from dashboards.console.layout import Markup, choice, counted, field, html, notice, table, tag
+from dashboards.console.units import clock, duration
+from dashboards.console.waterfall import ASIDE, cut
 from telemetry.hops import HOPS
-from telemetry.journey import Bar, Journey, Span
 
 TRACE_ID = re.compile(r"^[0-9a-fA-F]{1,32}$")
 DURATION = re.compile(r"^[0-9]+(\.[0-9]+)?(us|ms|s|m|h)$")
@@ -18,13 +17,30 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 SINCE_SECONDS = {"15m": 900, "1h": 3600, "6h": 21600, "24h": 86400, "7d": 604800}
 DEFAULT_SINCE = "1h"
 LIMIT = 100
-VALUE_CHARS_MAX = 200
+LINES_MAX = 200
+# Of each trace found, so many of its matching spans are asked for: a whole trace of one event has 13.
+SPANS_MAX = 20
+# How an event ended, as TraceQL.
+ENDS: dict[str, tuple[str, str]] = {
+    "error": ("failed", "status = error"),
+    "dead_letter": ("dead letter", 'span.spillway.final = "dead_letter"'),
+    "rejected": ("rejected at a door", 'span.spillway.final = "rejected"'),
+    "slow": ("slow in a hop", "span.spillway.slow = true"),
+}
+KINDS: dict[str, tuple[str, str]] = {
+    "events": ("events", 'span.cloudevents.event_id != ""'),
+    "batches": ("batches", "span.spillway.batch.traced_events >= 0"),
+    "all": ("both", ""),
+}
+# Never part of a shipped line's meaning, or shown in a column of its own.
+_SHOWN_APART = frozenset(("part", "worker", "level", "event", "time", "trace_id"))
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """What the form of `/traces` asks."""
 
+    of: str = "events"
     tenant: str = ""
     hop: str = ""
     status: str = ""
@@ -36,8 +52,9 @@ class Question:
     end: str = ""
 
     @classmethod
-    def of(cls, given: Mapping[str, str]) -> "Question":
+    def read(cls, given: Mapping[str, str]) -> "Question":
         said = {name: given.get(name, "").strip()[:2000] for name in cls.__dataclass_fields__}
+        said["of"] = said["of"] if said["of"] in KINDS else "events"
         return cls(**{**said, "since": said["since"] if said["since"] in SINCE_SECONDS else DEFAULT_SINCE})
 
     def traceql(self) -> str:
@@ -46,26 +63,31 @@ class Question:
         """
         if self.q:
             return self.q
-        conditions = []
-        for attribute, value in (
-            ("spillway.tenant", self.tenant),
-            ("spillway.hop", self.hop),
-            ("cloudevents.event_id", self.event_id),
-        ):
-            if value:
-                conditions.append(f"span.{attribute} = {quoted(value)}")
-        if self.status:
-            conditions.append(f"status = {'error' if self.status == 'error' else 'ok' if self.status == 'ok' else 'unset'}")
+        conditions = [
+            f"span.{attribute} = {quoted(value)}"
+            for attribute, value in (
+                ("cloudevents.event_id", self.event_id),
+                ("spillway.tenant", self.tenant),
+                ("spillway.hop", self.hop),
+            )
+            if value
+        ]
+        if self.status in ENDS:
+            conditions.append(ENDS[self.status][1])
         if self.min_duration:
             if not DURATION.match(self.min_duration):
                 raise ValueError(f"“{self.min_duration}” is no duration: write it as 250ms, 2s or 1m")
             conditions.append(f"duration >= {self.min_duration}")
+            conditions += [f'span.spillway.hop != "{hop}"' for hop in sorted(ASIDE) if hop != self.hop]
+        kind = KINDS[self.of][1]
+        if kind and not self.event_id:
+            conditions.append(kind)
         return "{ " + " && ".join(conditions) + " }" if conditions else "{ }"
 
     def params(self, now: float) -> list[tuple[str, str]]:
-        start = self.start if self.start.isdigit() else str(int(now) - SINCE_SECONDS[self.since])
-        end = self.end if self.end.isdigit() else str(int(now) + 60)
-        return [("q", self.traceql()), ("limit", str(LIMIT)), ("start", start), ("end", end)]
+        start = self.start if self.start.isdecimal() else str(int(now) - SINCE_SECONDS[self.since])
+        end = self.end if self.end.isdecimal() else str(int(now) + 60)
+        return [("q", self.traceql()), ("limit", str(LIMIT)), ("spss", str(SPANS_MAX)), ("start", start), ("end", end)]
 
 
 def quoted(text: str) -> str:
@@ -74,21 +96,22 @@ def quoted(text: str) -> str:
 
 def trace_form(asked: Question) -> Markup:
     hops = [("", "any"), *((hop.name, hop.title) for hop in HOPS if hop.traced != "never")]
-    statuses = [("", "any"), ("error", "failed"), ("unset", "not failed")]
+    ends = [("", "any"), *((name, words) for name, (words, _) in ENDS.items())]
     since = [(name, f"last {name}") for name in SINCE_SECONDS]
     carried = [
         tag("input", type="hidden", name=name, value=value)
         for name, value in (("start", asked.start), ("end", asked.end))
-        if value
+        if value.isdecimal()
     ]
     return tag(
         "form",
-        field("event_id", "Event id", asked.event_id, first=True),
+        field("event_id", "Event id or trace id", asked.event_id, first=True),
         field("tenant", "Tenant", asked.tenant),
         choice("hop", "Hop", hops, asked.hop),
-        choice("status", "Status", statuses, asked.status),
-        field("min_duration", "A span of at least", asked.min_duration, hint="250ms"),
-        Markup("") if carried else choice("since", "When", since, asked.since),
+        choice("status", "Ended as", ends, asked.status),
+        field("min_duration", "A step of at least", asked.min_duration, hint="250ms"),
+        choice("of", "Traces of", [(name, words) for name, (words, _) in KINDS.items()], asked.of),
+        _chosen_time(asked) if carried else choice("since", "When", since, asked.since),
         field("q", "TraceQL, instead of the fields", asked.q, hint='{ span.spillway.hop = "lake" && status = error }', wide=True),
         *carried,
         tag("button", "Search", type="submit", class_="main"),
@@ -99,139 +122,79 @@ def trace_form(asked: Question) -> Markup:
     )
 
 
-def trace_results(found: Sequence[Mapping[str, Any]], event_ids: Mapping[str, str] | None = None) -> Markup:
+def _chosen_time(asked: Question) -> Markup:
+    """A range that came with a link from a panel, and the way out of it."""
+    seconds = [int(each) for each in (asked.start, asked.end) if each.isdecimal()]
+    words = " to ".join(clock(each * 1_000_000_000)[:-4] for each in seconds)
+    rest = {name: getattr(asked, name) for name in ("q", "event_id", "tenant", "hop", "status", "min_duration", "of")}
+    away = tag("a", "any time", href="/traces?" + urlencode({name: value for name, value in rest.items() if value}))
+    return tag("p", tag("span", "When (UTC)"), html(words, " "), away, class_="chosen")
+
+
+def trace_results(found: Sequence[Mapping[str, Any]]) -> Markup:
     if not found:
         return notice("No trace fits. About one event in a thousand is traced, and every canary, failed or slow one.", "quiet")
-    longest = max((float(each.get("durationMs") or 0) for each in found), default=0.0) or 1.0
-    rows = [_result(each, longest) for each in found]
-    heads = ("Began (UTC)", "Trace", "First span", "Spans found", "Took")
-    more = f"{len(found)} traces, newest first" + (": the first of more, perhaps" if len(found) >= LIMIT else "")
-    return table(heads, rows, more, "results")
+    rows = sorted((Found.read(each) for each in found), key=lambda each: -each.began_ns)
+    most = max((each.step_seconds for each in rows), default=0.0) or 1.0
+    heads = ("Began (UTC)", "Trace", "Begins with", "Longest step", "", "Spans", "Failed")
+    more = f"{counted(len(rows), 'traces')}, newest first" + (": the first of more, perhaps" if len(rows) >= LIMIT else "")
+    return table(heads, [_result(each, most) for each in rows], more, "results")
 
 
-def _result(each: Mapping[str, Any], longest: float) -> Markup:
-    trace_id = str(each.get("traceID") or "").rjust(32, "0")
-    took_ms = float(each.get("durationMs") or 0)
-    root = str(each.get("rootTraceName") or "")
-    sets = each.get("spanSets") or ([each["spanSet"]] if each.get("spanSet") else [])
-    matched = sum(int(one.get("matched") or len(one.get("spans") or ())) for one in sets)
-    bar = tag(
-        "svg", tag("rect", width=f"{max(0.5, 100 * took_ms / longest):.1f}%", height="100%"), class_="share", aria_hidden="true"
-    )
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One trace of a search's answer; its longest step is of the spans that fit."""
+
+    trace_id: str
+    began_ns: int
+    root: str
+    step: str
+    step_seconds: float
+    spans: int
+    failed: int
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> "Found":
+        sets = raw.get("spanSets") or ([raw["spanSet"]] if raw.get("spanSet") else [])
+        steps = [(int(span.get("durationNanos") or 0) / 1e9, _step(span)) for one in sets for span in one.get("spans") or ()]
+        seconds, step = max((each for each in steps if not _is_aside(each[1])), default=max(steps, default=(0.0, "")))
+        services = (raw.get("serviceStats") or {}).values()
+        return cls(
+            trace_id=str(raw.get("traceID") or "").rjust(32, "0"),
+            began_ns=int(raw.get("startTimeUnixNano") or 0),
+            root=str(raw.get("rootTraceName") or raw.get("rootServiceName") or ""),
+            step=step,
+            step_seconds=seconds,
+            spans=sum(int(each.get("spanCount") or 0) for each in services),
+            failed=sum(int(each.get("errorCount") or 0) for each in services),
+        )
+
+
+def _step(span: Mapping[str, Any]) -> str:
+    """The hop where the store says it, else the span's name."""
+    said = {str(each.get("key")): each.get("value") or {} for each in span.get("attributes") or ()}
+    return str(said.get("spillway.hop", {}).get("stringValue") or span.get("name") or "")
+
+
+def _is_aside(step: str) -> bool:
+    return any(step.split("/")[0] == hop or step.startswith(f"process {hop}/") for hop in ASIDE)
+
+
+def _result(each: Found, most: float) -> Markup:
+    wide = f"{max(0.5, 100 * each.step_seconds / most):.1f}%"
+    bar = tag("svg", tag("rect", width=wide, height="100%"), class_="share", aria_hidden="true")
+    code = html(tag("code", each.trace_id[:16]), tag("code", each.trace_id[16:], class_="tail"))
     return tag(
         "tr",
-        tag("td", clock(int(each.get("startTimeUnixNano") or 0)), class_="time"),
-        tag("td", tag("a", tag("code", trace_id[:16]), tag("code", trace_id[16:], class_="tail"), href=f"/trace/{trace_id}")),
-        tag("td", root or str(each.get("rootServiceName") or "")),
-        tag("td", str(matched or ""), class_="number"),
-        tag("td", bar, tag("span", duration(took_ms / 1000)), class_="took"),
+        tag("td", clock(each.began_ns), class_="time"),
+        tag("td", tag("a", code, href=f"/trace/{each.trace_id}"), class_="trace"),
+        tag("td", each.root, class_="root"),
+        tag("td", each.step),
+        tag("td", bar, tag("span", duration(each.step_seconds)), class_="took"),
+        tag("td", str(each.spans or ""), class_="number"),
+        tag("td", tag("span", f"{each.failed} failed", class_="state-bad") if each.failed else "", class_="failed"),
+        class_="line",
     )
-
-
-def clock(unix_nano: int, *, day: bool = True) -> str:
-    """UTC, to the millisecond."""
-    if unix_nano <= 0:
-        return ""
-    at = datetime.fromtimestamp(unix_nano / 1e9, UTC)
-    return at.strftime("%m-%d %H:%M:%S." if day else "%H:%M:%S.") + f"{at.microsecond // 1000:03d}"
-
-
-def trace_head(found: Journey) -> Markup:
-    spans = [bar.span for bar in found.bars]
-    tenants = sorted({span.attributes["spillway.tenant"] for span in spans if "spillway.tenant" in span.attributes})
-    final = next((span.attributes["spillway.final"] for span in spans if "spillway.final" in span.attributes), "")
-    facts = [
-        ("Began", f"{clock(found.began_ns)} UTC"),
-        ("Took", duration(found.seconds)),
-        ("Spans", f"{len(spans)}" + (f" and {found.left_out} not shown" if found.left_out else "")),
-        ("Tenant", ", ".join(tenants)),
-        ("Event", ", ".join(found.events[:3]) + (f" and {len(found.events) - 3} more" if len(found.events) > 3 else "")),
-        ("Ended as", final.replace("_", " ")),
-    ]
-    parts = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts if value]
-    wrong = [
-        tag("li", tag("strong", span.hop or span.name), ": ", span.attributes.get("spillway.reason") or span.error)
-        for span in found.errors
-    ]
-    failed = tag("ul", *wrong, class_="notice bad") if wrong else Markup("")
-    return html(tag("dl", *parts, class_="facts"), failed)
-
-
-def waterfall(found: Journey) -> Markup:
-    lines: list[Markup] = []
-    event = None
-    several = len(found.events) > 1
-    for bar in found.bars:
-        if several and bar.span.event_id != event:
-            event = bar.span.event_id
-            lines.append(tag("h3", f"Event {event}" if event else "Without an event", class_="of-event"))
-        lines.append(_bar(bar, found))
-    quarters = [tag("span", duration(found.seconds * part / 4), class_=f"q{part}") for part in range(5)]
-    axis = tag("div", tag("span", ""), tag("div", *quarters, class_="ticks"), tag("span", ""), class_="axis", aria_hidden="true")
-    key = tag(
-        "p", tag("i", "", class_="key work"), "at work ", tag("i", "", class_="key wait"), "waiting before the hop ",
-        tag("i", "", class_="key bad"), "failed ", tag("i", "", class_="key rebuilt"), "rebuilt from the event's times",
-        class_="quiet legend",
-    )  # fmt: skip
-    return tag("div", axis, *lines, key, class_="waterfall")
-
-
-def _bar(bar: Bar, found: Journey) -> Markup:
-    span = bar.span
-    state = " ".join(name for name, on in (("bad", span.failed), ("rebuilt", span.rebuilt), ("part", bar.depth > 0)) if on)
-    shapes = []
-    if bar.waited_seconds > 0:
-        wide = bar.from_share - bar.waited_from_share
-        shapes.append(tag("rect", x=_percent(bar.waited_from_share), width=_percent(wide), y="30%", height="40%", class_="wait"))
-    shapes.append(
-        tag(
-            "rect",
-            x=_percent(bar.from_share),
-            width=_percent(bar.to_share - bar.from_share),
-            y="12%",
-            height="76%",
-            class_="work",
-        )
-    )
-    waited = f"waited {duration(bar.waited_seconds)}" if bar.waited_seconds >= 0.001 else ""
-    said = f"{span.hop or span.name}, took {duration(span.seconds)}" + (f", {waited}" if waited else "")
-    took = tag("span", tag("b", duration(span.seconds)), tag("small", waited), class_="took")
-    name = tag("span", tag("b", span.hop or span.name), tag("small", span.name if span.hop else ""), class_="name")
-    chart = tag("svg", *shapes, aria_hidden="true")
-    return tag(
-        "details",
-        tag("summary", name, chart, took, aria_label=said + (f", failed: {span.error}" if span.failed else "")),
-        _details(span, found),
-        class_=f"span {state}".strip(),
-        data_line=True,
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.3f}%"
-
-
-def _details(span: Span, found: Journey) -> Markup:
-    own = [
-        ("span", span.span_id),
-        ("began", f"{clock(span.began_ns)} UTC"),
-        ("after the trace began", duration((span.began_ns - found.began_ns) / 1e9)),
-        ("process", span.resource.get("service.instance.id", "")),
-    ]
-    if span.failed:
-        own.insert(0, ("failed", span.error))
-    if span.rebuilt:
-        own.append(("rebuilt", "this hop said nothing itself; its times come from what the event carries"))
-    pairs = [(key, value) for key, value in own if value] + sorted(span.attributes.items())
-    rows = [tag("div", tag("dt", key), tag("dd", value[:VALUE_CHARS_MAX])) for key, value in pairs]
-    links = [
-        tag("li", tag("a", f"trace {trace_id}", href=f"/trace/{trace_id}"), f", span {span_id}")
-        for trace_id, span_id in span.links
-        if trace_id != span.trace_id
-    ]
-    word = "Events of this batch" if span.attributes.get("spillway.batch.traced_events") else "Processed in this batch"
-    linked = html(tag("h4", word), tag("ul", *links)) if links else Markup("")
-    return tag("div", tag("dl", *rows), linked, class_="attributes")
 
 
 def log_form(given: Mapping[str, str]) -> Markup:
@@ -256,35 +219,63 @@ def log_form(given: Mapping[str, str]) -> Markup:
 def log_params(given: Mapping[str, str], now: float) -> list[tuple[str, str]]:
     params = [(name, given[name].strip()) for name in ("trace_id", "event_id", "q", "level", "process") if given.get(name)]
     since = SINCE_SECONDS.get(given.get("since", ""), SINCE_SECONDS[DEFAULT_SINCE])
-    return [*params, ("start", str(int(now) - since)), ("end", str(int(now) + 60)), ("limit", str(LIMIT * 2))]
+    return [*params, ("start", str(int(now) - since)), ("end", str(int(now) + 60)), ("limit", str(LINES_MAX))]
 
 
-def log_table(lines: Sequence[Mapping[str, Any]], empty: str, *, with_trace: bool = True) -> Markup:
-    if not lines:
-        return notice(empty, "quiet")
-    heads = ("When (UTC)", "Level", "Process", "What happened", *(("Trace",) if with_trace else ()))
-    return table(heads, [_line(each, with_trace) for each in lines], f"{len(lines)} lines", "logs")
+def lines_found(lines: Sequence[Mapping[str, Any]]) -> Markup:
+    """Of a search: the newest first."""
+    ordered = sorted(lines, key=_at, reverse=True)
+    more = f"{counted(len(ordered), 'lines')}, newest first" + (
+        ": the first of more, perhaps" if len(ordered) >= LINES_MAX else ""
+    )
+    heads = ("When (UTC)", "Level", "Process", "What happened", "Trace")
+    return table(heads, [_line(each, None) for each in ordered], more, "logs") if ordered else notice("No line fits.", "quiet")
 
 
-def _line(line: Mapping[str, Any], with_trace: bool) -> Markup:
-    level, fields = str(line.get("level") or "").lower(), dict(line.get("fields") or {})
-    left_out = ("part", "worker", "level", "event", "time", "trace_id")
-    shown = {key: value for key, value in fields.items() if key not in left_out and value not in ("", None)}
-    said = [
-        html(tag("span", key, class_="key"), "=", tag("span", str(value)[:VALUE_CHARS_MAX], class_="value"), " ")
-        for key, value in shown.items()
-    ]
-    trace_id = str(line.get("trace_id") or "")
+def lines_of_trace(lines: Sequence[Mapping[str, Any]], began_ns: int) -> Markup:
+    """In the order in which they were written, each with the time since the trace began."""
+    heads = ("When (UTC)", "After", "Level", "Process", "What happened")
+    rows = [_line(each, began_ns) for each in sorted(lines, key=_at)]
+    return (
+        table(heads, rows, counted(len(rows), "lines"), "logs") if rows else notice("No process wrote a line about it.", "quiet")
+    )
+
+
+def _at(line: Mapping[str, Any]) -> int:
+    return int(line.get("time_unix_nano") or 0)
+
+
+def _line(line: Mapping[str, Any], began_ns: int | None) -> Markup:
+    level, trace_id = str(line.get("level") or "").lower(), str(line.get("trace_id") or "")
+    # Without a trace to compare with, the line leads to its trace.
+    after = tag("td", duration((_at(line) - began_ns) / 1e9) if began_ns else "", class_="number")
     leads = tag("a", tag("code", trace_id[:8]), href=f"/trace/{trace_id}") if TRACE_ID.match(trace_id) else Markup("")
     return tag(
         "tr",
-        tag("td", clock(int(line.get("time_unix_nano") or 0)), class_="time"),
+        tag("td", clock(_at(line)), class_="time"),
+        *((after,) if began_ns is not None else ()),
         tag("td", tag("span", level, class_=f"level level-{level if level in LEVELS else 'info'}")),
-        tag("td", str(line.get("worker") or line.get("part") or "")),
-        tag("td", tag("b", str(line.get("event") or "")), " ", tag("span", *said, class_="fields")),
-        *((tag("td", leads),) if with_trace else ()),
+        tag("td", str(line.get("worker") or line.get("part") or ""), class_="who"),
+        tag("td", tag("b", str(line.get("event") or "")), " ", *_fields(dict(line.get("fields") or {})), class_="what"),
+        *((tag("td", leads),) if began_ns is None else ()),
         class_=f"line {'bad' if level in ('error', 'critical') else ''}".strip(),
     )
+
+
+def _fields(fields: Mapping[str, Any]) -> Iterator[Markup]:
+    """Short ones in a row; an exception, with its lines, folded below."""
+    shown = {key: value for key, value in fields.items() if key not in _SHOWN_APART and value not in ("", None)}
+    folded = {key: str(shown.pop(key)) for key in list(shown) if "\n" in str(shown[key])}
+    said = [html(tag("span", key, class_="key"), "=", _value(key, str(value)), " ") for key, value in shown.items()]
+    yield tag("span", *said, class_="fields")
+    for key, value in folded.items():
+        yield tag("details", tag("summary", key), tag("pre", cut(value)))
+
+
+def _value(key: str, value: str) -> Markup:
+    if key == "event_id":
+        return tag("a", cut(value), href="/traces?" + urlencode({"event_id": value, "since": "7d"}))
+    return tag("span", cut(value), class_="value")
 
 
 def link_to_logs(**asked: str) -> str:

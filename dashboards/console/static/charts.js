@@ -6,41 +6,81 @@
     light: ["#1f6fc4", "#b4531b", "#3a7d2c", "#8a3ab0", "#0f7f8c", "#a6324f", "#6a6f00", "#5558c8", "#96661a", "#3f4a58"],
     dark: ["#62a8f5", "#f0995c", "#7cc66a", "#c98bea", "#4fc3d0", "#ee7f9b", "#c9c54a", "#9ea2ff", "#dfb162", "#aab4c2"],
   };
-  const SI = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]];
-  const IEC = [[2 ** 40, "TiB"], [2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]];
+  const SI = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]];
+  const IEC = [[2 ** 40, "TiB"], [2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]];
+  const LONG = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const SHORT = [[1, "s"], [1e-3, "ms"], [1e-6, "us"]];
+  const LONG_SECONDS = 99.95, DAYS_ALONE = 10;
   const TABBABLE_DOTS = 3;
+  const FONT = "11px system-ui, sans-serif";
 
   // -- numbers: the same rules as units.py
   function digits(value) {
     const size = Math.abs(value);
-    if (size === 0) return "0";
+    if (size < 1e-9) return "0";
     if (size >= 99.95) return value.toFixed(0);
-    if (size < 0.001) return value.toExponential(1);
-    const text = value.toFixed(size >= 9.995 ? 1 : size >= 0.9995 ? 2 : 3);
-    return text.replace(/\.?0+$/, "");
+    const places = size >= 9.995 ? 1 : size >= 0.9995 ? 2 : size >= 0.001 ? 3 : 1 - Math.floor(Math.log10(size));
+    return value.toFixed(places).replace(/\.?0+$/, "");
   }
-  function scaled(value, scales, base) {
-    for (const [scale, name] of scales) if (Math.abs(value) >= scale * 0.9995) return `${digits(value / scale)} ${name}`;
-    return `${digits(value)} ${base}`.trim();
+  function scaled(value, scales) {
+    const base = scales.at(-1);
+    const [scale, name] = scales.find(([each]) => Math.abs(value) >= each * 0.9995) ?? base;
+    return `${digits(value / scale)} ${name}`.trim();
+  }
+  function long(seconds) {
+    const place = LONG.findIndex(([scale]) => seconds >= scale);
+    const [scale, name] = LONG[place], [smaller, smallerName] = LONG[place + 1];
+    const whole = Math.floor(seconds / scale), rest = seconds - whole * scale;
+    if (rest < smaller || (name === "d" && whole >= DAYS_ALONE)) return `${whole} ${name}`;
+    return `${whole} ${name} ${Math.floor(rest / smaller)} ${smallerName}`;
   }
   function duration(seconds) {
     const size = Math.abs(seconds);
-    if (size === 0) return "0 s";
-    const scales = size >= 90 ? [[86400, "d"], [3600, "h"], [60, "min"]] : [[1, "s"], [1e-3, "ms"], [1e-6, "us"]];
-    for (const [scale, name] of scales) if (size >= scale * 0.9995) return `${digits(seconds / scale)} ${name}`;
-    return size >= 90 ? `${digits(seconds / 60)} min` : `${digits(seconds / 1e-6)} us`;
+    if (size >= LONG_SECONDS) return (seconds < 0 ? "-" : "") + long(Math.round(size));
+    return size < 1e-9 ? "0 s" : scaled(seconds, SHORT);
   }
+  function percent(value) {
+    return value >= 99 && value < 100 ? (Math.floor(value * 100) / 100).toFixed(2) : digits(value);
+  }
+  function money(value) {
+    const size = Math.abs(value);
+    return size >= 1000 ? value.toFixed(0) : size >= 0.1 || size === 0 ? value.toFixed(2) : digits(value);
+  }
+  const spaced = (suffix) => suffix && !suffix.startsWith("/") ? ` ${suffix}` : suffix;
   function format(value, unit) {
     if (value === null || value === undefined || Number.isNaN(value)) return "no data";
     const base = value * unit.factor;
     switch (unit.kind) {
       case "seconds": return duration(base);
-      case "bytes": return scaled(base, IEC, "B") + unit.suffix;
-      case "percent": return `${digits(base * 100)} %`;
-      case "money": return `$ ${digits(base)}`;
-      default: return [scaled(base, SI, ""), unit.suffix].filter(Boolean).join(" ");
+      case "bytes": return scaled(base, IEC) + unit.suffix;
+      case "percent": return `${percent(base * 100)} %`;
+      case "money": return `$ ${money(base)}`;
+      default: return `${scaled(base, SI)}${spaced(unit.suffix)}`;
     }
   }
+  // Of an axis: one scale for all of its ticks, the largest tick's.
+  function tickTexts(values, unit) {
+    const bases = values.map((each) => each * unit.factor), most = Math.max(...bases.map(Math.abs));
+    const of = (scales, suffix) => {
+      const [scale, name] = scales.find(([each]) => most >= each) ?? scales.at(-1);
+      return bases.map((each) => each === 0 ? "0" : `${`${digits(each / scale)} ${name}`.trim()}${suffix}`);
+    };
+    switch (unit.kind) {
+      case "seconds": return of(most >= 172800 ? [[86400, "d"]] : most >= 7200 ? [[3600, "h"]] : most >= 120 ? [[60, "min"]] : SHORT, "");
+      case "bytes": return of(IEC, unit.suffix);
+      case "percent": return bases.map((each) => each === 0 ? "0" : `${digits(each * 100)} %`);
+      case "money": return bases.map((each) => each === 0 ? "0" : `$ ${digits(each)}`);
+      default: return of(SI, spaced(unit.suffix));
+    }
+  }
+  // Steps between ticks that are round in the unit: of time in minutes and hours, of bytes in powers of two.
+  const DECIMAL_STEPS = Array.from({ length: 28 }, (_, at) => [1, 2, 2.5, 5].map((digit) => digit * 10 ** (at - 9))).flat();
+  const STEPS = {
+    seconds: [...DECIMAL_STEPS.filter((each) => each < 1.5), 2, 5, 10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200,
+      ...[1, 2, 5, 10, 20, 30, 50, 100, 200, 365].map((days) => days * 86400)],
+    bytes: Array.from({ length: 60 }, (_, at) => 2 ** at),
+  };
+  const stepsOf = (unit) => (STEPS[unit.kind] ?? DECIMAL_STEPS).map((each) => each / unit.factor);
 
   function make(name, attributes = {}, ...children) {
     const element = document.createElement(name);
@@ -78,25 +118,32 @@
   }
   function yRange(answer) {
     return (u, low, high) => {
-      const dots = answer.exemplars.map((each) => each.value);
-      let top = Math.max(high ?? 0, ...dots);
+      let top = Math.max(high ?? 0, ...answer.exemplars.map((each) => each.value));
+      const least = Math.min(...answer.limits.map((each) => each.value));
+      // Nothing happens: room up to the limit, so that the first trouble has its true size.
+      if (top <= 0 && Number.isFinite(least)) top = least * 1.2;
       // A limit is shown when what is measured comes near it; else the line of the day would be flat.
       for (const limit of answer.limits) if (top >= limit.value * 0.5) top = Math.max(top, limit.value * 1.05);
       const bottom = answer.min ?? Math.min(0, low ?? 0);
       if (answer.max !== null && answer.max !== undefined) top = Math.max(answer.max, top);
-      return [bottom, top > bottom ? bottom + (top - bottom) * 1.06 : bottom + 1];
+      return [bottom, top > bottom ? bottom + (top - bottom) * 1.08 : bottom + 1];
     };
+  }
+  const pen = document.createElement("canvas").getContext("2d");
+  function widest(texts) {
+    pen.font = FONT;
+    return Math.ceil(Math.max(...texts.map((each) => pen.measureText(each).width)));
   }
   function axes(unit) {
     const stroke = style("--quiet"), grid = { stroke: style("--grid"), width: 1 };
-    const font = "11px system-ui, sans-serif";
+    const ticks = { ...grid, size: 4 };
     return [
-      { stroke, grid, ticks: grid, font, size: 26, space: 64, values: (u, splits, axis, space, step) => splits.map((at) => {
+      { stroke, grid, ticks, font: FONT, size: 24, gap: 3, space: 64, values: (u, splits, axis, space, step) => splits.map((at) => {
         const text = utc(at);
         return step >= 86400 ? text.slice(5, 10) : step >= 60 ? text.slice(11, 16) : text.slice(11, 19);
       }) },
-      { stroke, grid, ticks: grid, font, space: 26, size: (u, values) => values === null ? 40 : 14 + 6.3 * Math.max(4, ...values.map((each) => each.length)),
-        values: (u, splits) => splits.map((value) => format(value, unit)) },
+      { stroke, grid, ticks, font: FONT, gap: 4, space: 26, incrs: stepsOf(unit), size: (u, values) => values ? 10 + widest(values) : 40,
+        values: (u, splits) => tickTexts(splits, unit) },
     ];
   }
   function dots(u, answer) {
@@ -109,7 +156,7 @@
       const x = u.valToPos(each.at, "x"), y = u.valToPos(each.value, "y");
       if (!(x >= 0 && x <= u.over.clientWidth && y >= 0 && y <= u.over.clientHeight)) continue;
       const text = `${format(each.value, answer.unit)} at ${utc(each.at).slice(11, 19)} UTC${each.where ? `, ${each.where}` : ""}: its trace`;
-      const dot = make("a", { class: "dot", href, title: text, "aria-label": text, tabindex: slowest.includes(each) ? null : "-1" });
+      const dot = make("a", { class: y < u.over.clientHeight / 2 ? "dot high" : "dot", href, title: text, "aria-label": text, tabindex: slowest.includes(each) ? null : "-1" });
       dot.style.left = `${x}px`;
       dot.style.top = `${y}px`;
       dot.addEventListener("mousedown", (event) => event.stopPropagation());
@@ -118,12 +165,14 @@
   }
   function legend(answer, colors) {
     const names = answer.series.map((each, at) => {
-      const values = each.values.filter((value) => value !== null);
       const swatch = make("i", { class: "swatch" });
       swatch.style.background = colors[at % colors.length];
-      return make("li", {}, swatch, make("span", { class: "name" }, each.name), make("b", {}, values.length ? format(values.at(-1), answer.unit) : "no data"));
+      const last = each.values.findLast((value) => value !== null);
+      return make("li", { title: each.name }, swatch, make("span", { class: "name" }, each.name), make("b", {}, format(last, answer.unit)));
     });
-    if (answer.left_out) names.push(make("li", {}, `and ${answer.left_out} more`));
+    if (answer.idle.length) names.push(make("li", { title: answer.idle.join("\n"), class: "name" }, `${answer.idle.length} more at 0`));
+    if (answer.exemplars.length) names.push(make("li", { class: "name" }, make("i", { class: "swatch round" }), "one event: its trace"));
+    if (answer.left_out) names.push(make("li", { class: "name" }, `and ${answer.left_out} more`));
     return make("ul", { class: "legend" }, ...names);
   }
   function chart(body, answer) {
@@ -155,7 +204,8 @@
       axes: axes(answer.unit),
       series: [{}, ...answer.series.map((each, at) => ({
         label: each.name, stroke: colors[at % colors.length], width: 1.5, points: { show: false }, spanGaps: false,
-        fill: (answer.fill || answer.stacked) ? colors[at % colors.length] + (answer.stacked ? "55" : "1f") : undefined,
+        // Several fills over each other tell nothing.
+        fill: answer.stacked ? colors[at % colors.length] + "55" : answer.fill && answer.series.length === 1 ? colors[0] + "1f" : undefined,
       }))],
       padding: [8, 10, 0, 0],
       hooks: {
@@ -187,10 +237,27 @@
   }
 
   // -- numbers and tables
+  const SVG = "http://www.w3.org/2000/svg";
+  function sparkline(values) {
+    const known = values.map((value, at) => [at, value]).filter(([, value]) => value !== null);
+    if (known.length < 2) return [];
+    const top = Math.max(...known.map(([, value]) => value)) * 1.15 || 1;
+    const line = known.map(([at, value]) => `${(100 * at / (values.length - 1)).toFixed(2)} ${(30 - 30 * Math.max(0, value) / top).toFixed(2)}`);
+    const svg = document.createElementNS(SVG, "svg");
+    for (const [key, value] of [["viewBox", "0 0 100 30"], ["preserveAspectRatio", "none"], ["class", "course"], ["aria-hidden", "true"]]) svg.setAttribute(key, value);
+    const [from, to] = [line[0].split(" ")[0], line.at(-1).split(" ")[0]];
+    for (const [name, d] of [["area", `M${from} 30 L${line.join(" L")} L${to} 30 Z`], ["line", `M${line.join(" L")}`]]) {
+      const path = document.createElementNS(SVG, "path");
+      path.setAttribute("class", name);
+      path.setAttribute("d", d);
+      svg.append(path);
+    }
+    return [svg];
+  }
   function numbers(body, answer) {
     if (!answer.values.length) { say(body, "no data", "nodata"); return; }
     body.replaceChildren(make("dl", { class: `numbers n${Math.min(answer.values.length, 6)}` }, ...answer.values.map((each) => {
-      const item = make("div", { class: `state-${each.state}` }, make("dt", {}, each.name), make("dd", {}, each.text));
+      const item = make("div", { class: `state-${each.state}` }, ...sparkline(each.course), make("dt", {}, each.name), make("dd", {}, each.text));
       if (each.share !== null) item.append(make("meter", { min: 0, max: 1, value: each.share, class: each.state, "aria-label": each.name || "share" }));
       return item;
     })));
@@ -234,9 +301,20 @@
     }
   }, { rootMargin: "200px" });
   panels.forEach((each) => watcher.observe(each));
+  // Links to "traces of this time" follow the time that is shown.
+  function followTime() {
+    const seconds = { m: 60, h: 3600, d: 86400 }, [, count, unit] = /(\d+)(\w)/.exec(document.querySelector("#controls").elements.range.value);
+    const end = Math.floor(Date.now() / 1000);
+    for (const link of document.querySelectorAll("a[data-live]")) {
+      const url = new URL(link.href);
+      url.searchParams.set("start", end - count * seconds[unit]);
+      url.searchParams.set("end", end);
+      link.href = url;
+    }
+  }
   addEventListener("DOMContentLoaded", () => {
-    window.spillway.refreshers.push(() => Promise.all([...inSight].map(guarded)));
+    window.spillway.refreshers.push(() => { followTime(); return Promise.all([...inSight].map(guarded)); });
     document.addEventListener("themed", () => { for (const panel of inSight) guarded(panel).catch(() => {}); });
   });
-  window.spillwayFormat = format;
+  window.spillway_units = { format, tickTexts };
 })();

@@ -62,6 +62,7 @@
       if (event.target.name === "refresh") { localStorage.setItem(REFRESH_KEY, event.target.value); schedule(); return; }
       const asked = new URLSearchParams(new FormData(controls));
       asked.delete("refresh");
+      document.cookie = `range=${asked.get("range")}; path=/; max-age=43200; samesite=strict`;
       history.replaceState(null, "", `${location.pathname}?${asked}`);
       refresh();
     });
@@ -76,6 +77,25 @@
     if (!element) return;
     for (const name of ["ok", "near", "bad", "nodata"]) element.classList.toggle(`state-${name}`, name === state);
   }
+  const title = document.title;
+  function refreshVerdict(said) {
+    const verdict = $("#verdict");
+    setState(verdict, said.state);
+    put($("strong", verdict), said.text);
+    const list = $("ul", verdict), now = said.blames.map((each) => {
+      const item = document.createElement("li"), link = document.createElement("a");
+      item.className = `state-${each.state}`;
+      link.textContent = each.title;
+      link.href = `/d/spillway-hop-${encodeURIComponent(each.hop)}`;
+      item.append(link, `: ${each.text}`);
+      return item;
+    });
+    // What did not change stays: a focused link keeps its focus, a reader is not read to again.
+    const before = [...list.children].map((each) => each.textContent).join("\n");
+    if (before !== now.map((each) => each.textContent).join("\n")) list.replaceChildren(...now);
+    const bad = said.blames.filter((each) => each.state === "bad").length;
+    document.title = bad ? `(${bad}) ${title}` : title;
+  }
   async function refreshMap() {
     let now;
     try {
@@ -83,6 +103,7 @@
       if (!answer.ok) throw new Error(String(answer.status));
       now = await answer.json();
     } catch (problem) {
+      refreshVerdict({ state: "nodata", text: "The console does not answer: nothing is known", blames: [] });
       for (const box of all("[data-hop]")) {
         setState(box, "nodata");
         put($(".words", box), "no data");
@@ -95,6 +116,7 @@
     const targets = $("#targets");
     put(targets, now.targets);
     setState(targets, now.targets_state);
+    refreshVerdict(now.verdict);
     for (const hop of now.hops) {
       const box = $(`[data-hop="${CSS.escape(hop.name)}"]`);
       if (!box) continue;

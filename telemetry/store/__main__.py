@@ -1,10 +1,11 @@
 """`python -m telemetry.store`: the trace store as a process of its own.
 
-Exit codes: 0 after SIGTERM or SIGINT, 1 if it can't begin: the folder is another store's, or a port is taken.
+Exit codes: 0 after SIGTERM or SIGINT; 1 if it can't begin: the folder is another store's, or a port is taken; 2: wrong options.
 """
 
 import argparse
 import asyncio
+import os
 import re
 import signal
 import sys
@@ -15,10 +16,9 @@ from telemetry.log import Logger
 from telemetry.metrics import Metrics
 from telemetry.store.database import FolderInUseError
 from telemetry.store.service import Store
-from telemetry.store.settings import StoreSettings
+from telemetry.store.settings import BYTES_MAX_MIN, MIB, StoreSettings
 
 _SIZES = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
-BYTES_MAX_MIN = 4 << 20
 
 
 def size_bytes(text: str) -> int:
@@ -28,14 +28,14 @@ def size_bytes(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is no size: 512MiB, 2GiB, or bytes")
     size = int(float(found.group(1)) * _SIZES[found.group(2)])
     if size < BYTES_MAX_MIN:
-        raise argparse.ArgumentTypeError("at least 4MiB")
+        raise argparse.ArgumentTypeError(f"{text!r} is too little: at least {BYTES_MAX_MIN // MIB}MiB")
     return size
 
 
 def _positive(text: str) -> float:
     number = float(text)
-    if not number > 0:
-        raise argparse.ArgumentTypeError("more than 0")
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: more than 0")
     return number
 
 
@@ -74,9 +74,11 @@ async def _serve(settings: StoreSettings, log: Logger) -> None:
 
 def main() -> int:
     settings = settings_of(sys.argv[1:])
-    log = logs.configure("store")
+    import uvloop
+
+    log = logs.configure("store", os.environ.get("SPILLWAY_WORKER", ""))
     try:
-        asyncio.run(_serve(settings, log))
+        uvloop.run(_serve(settings, log))
     except (FolderInUseError, OSError, RuntimeError) as exc:
         log.error("the store can't begin", why=str(exc))
         return 1

@@ -1,12 +1,15 @@
-"""A TraceQL condition as SQL over the table `spans`.
+"""A TraceQL condition as SQL over the table `spans`. Pure: it knows of resources what it is told.
 
 What has a column is compared there. An attribute is looked for in `body`: first by its bytes, which SQLite finds fast, then
-exactly, by a Python function, only in the rows that have the bytes. A resource is compared once, not once a span.
+exactly, by a Python function (`leaf`), only in the rows that have the bytes. A resource is compared once, not once a span.
+
+Rules. `leaf(number, value)` calls `leaves[number]`; a question's clauses share the list. Of a list, one element has to fit, with
+a negation all. Values of different kinds are never equal and have no order. An event id is a text: one that is none is not found
+by `=`, which keeps that search on its index.
 """
 
 import re
-import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -14,8 +17,12 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from telemetry.store.database import SLOW_NS
+from telemetry.store.patterns import matcher
 from telemetry.store.rows import EVENT_ID, EVENT_SOURCE, HOP, value_of
 from telemetry.store.traceql import STATUSES, All, Always, Any, Compare, Condition, Field, Scalar
+
+# What a leaf is given depends on where it is used: a body, or a column's text.
+Leaf = Callable[[bytes | str], bool]
 
 _COLUMNS = {HOP: "hop", EVENT_ID: "event_id", EVENT_SOURCE: "event_source"}
 _SQL = {"=": "=", "!=": "<>", ">": ">", ">=": ">=", "<": "<", "<=": "<="}
@@ -25,6 +32,10 @@ _TESTS: dict[str, Callable[[float, float], bool]] = {
     "<": lambda a, b: a < b,
     "<=": lambda a, b: a <= b,
 }
+_TRACE_DURATION = (
+    "(SELECT max(other.start_ns + other.duration_ns) - min(other.start_ns) FROM spans AS other"
+    " WHERE other.trace_id = spans.trace_id)"
+)
 
 
 @dataclass(slots=True)
@@ -36,41 +47,49 @@ class Clause:
     index: str = "spans_start"
 
 
-def clause(condition: Condition, connection: sqlite3.Connection) -> Clause:
-    """The condition as SQL for this connection, which gets the functions that it needs."""
-    made = _Maker(connection)
+def clause(condition: Condition, resources: Mapping[int, bytes], leaves: list[Leaf]) -> Clause:
+    """The condition as SQL. `resources` are encoded, by id of the origin; what SQL can't say is added to `leaves`."""
+    made = _Maker(resources, leaves)
     sql = made.sql(condition)
-    index = _index(condition)
+    index = _index(list(_parts(condition)))
     if index == "spans_slow":
         # The planner takes a partial index only where its own words are.
         sql = f"duration_ns >= {SLOW_NS} AND ({sql})"
     return Clause(sql, made.parameters, index)
 
 
-def _index(condition: Condition) -> str:
+def _parts(condition: Condition) -> Iterable[Condition]:
+    """What has to be true in any case."""
+    if isinstance(condition, All):
+        for part in condition.parts:
+            yield from _parts(part)
+    else:
+        yield condition
+
+
+def _index(parts: list[Condition]) -> str:
     """The index that leaves the fewest rows, of those that keep the order of time."""
-    parts = condition.parts if isinstance(condition, All) else (condition,)
-    best = "spans_start"
+    found = {"spans_start"}
     for part in parts:
         match part:
             case Compare(Field("span", name), "=", str()) if name == EVENT_ID:
-                return "spans_event"
+                found.add("spans_event")
             case Compare(Field("intrinsic", "trace:id"), "=", _):
-                return "spans_identity"
+                found.add("spans_identity")
             case Compare(Field("intrinsic", "status"), "=", value) if value == STATUSES["error"]:
-                best = "spans_errors"
-            case Compare(Field("intrinsic", "duration"), ">" | ">=", int() | float() as value) if value >= SLOW_NS:
-                best = "spans_slow" if best != "spans_errors" else best
-            case Compare(Field("intrinsic", "name"), "=", _) if best == "spans_start":
-                best = "spans_name"
-    return best
+                found.add("spans_errors")
+            case Compare(Field("intrinsic", "duration"), ">" | ">=", int() as value) if value >= SLOW_NS:
+                found.add("spans_slow")
+            case Compare(Field("intrinsic", "name"), "=", _):
+                found.add("spans_name")
+    best = ("spans_event", "spans_identity", "spans_errors", "spans_slow", "spans_name", "spans_start")
+    return next(index for index in best if index in found)
 
 
 class _Maker:
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, resources: Mapping[int, bytes], leaves: list[Leaf]) -> None:
+        self._resources, self._leaves = resources, leaves
         self.parameters: list[object] = []
-        self._functions = 0
 
     def sql(self, condition: Condition) -> str:
         match condition:
@@ -86,23 +105,18 @@ class _Maker:
                 return self._resource(condition)
             case Compare(Field("span")):
                 return self._attribute(condition)
-            case Compare(Field(_, name), operator, None):
-                # Neither has it; or one of both.
-                join = "AND" if operator == "=" else "OR"
-                sides = [Compare(Field(scope, name), operator, None) for scope in ("span", "resource")]
-                return f"({self.sql(sides[0])} {join} {self.sql(sides[1])})"
             case Compare(Field(_, name), operator, value):
-                return self.sql(Any(tuple(Compare(Field(scope, name), operator, value) for scope in ("span", "resource"))))
+                sides = tuple(Compare(Field(scope, name), operator, value) for scope in ("span", "resource"))
+                # Absent is what neither has; all else is true of one of both.
+                return self.sql(All(sides) if (operator, value) == ("=", None) else Any(sides))
 
     def _bind(self, value: object) -> str:
         self.parameters.append(value)
         return "?"
 
-    def _function(self, function: Callable[[bytes], bool]) -> str:
-        name = f"leaf_{self._functions}"
-        self._functions += 1
-        self._connection.create_function(name, 1, function, deterministic=True)
-        return name
+    def _leaf(self, leaf: Leaf, of: str) -> str:
+        self._leaves.append(leaf)
+        return f"leaf({len(self._leaves) - 1}, {of})"
 
     def _intrinsic(self, compare: Compare) -> str:
         name, operator, value = compare.field.name, compare.operator, compare.value
@@ -111,81 +125,100 @@ class _Maker:
                 return f"{name} {_SQL[operator]} {int(value or 0)}"  # written out, for the sake of partial indexes
             case "duration":
                 return f"duration_ns {_SQL[operator]} {self._bind(value)}"
+            case "trace:duration":
+                return f"{_TRACE_DURATION} {_SQL[operator]} {self._bind(value)}"
             case "nestedSetParent":
                 return "length(parent_id) = 0"
             case "trace:id" | "span:id":
-                width = 32 if name == "trace:id" else 16
-                return f"{name.replace(':', '_')} {_SQL[operator]} {self._bind(bytes.fromhex(str(value).zfill(width)))}"
+                digits = 32 if name == "trace:id" else 16
+                return f"{name.replace(':', '_')} {_SQL[operator]} {self._bind(bytes.fromhex(str(value).zfill(digits)))}"
             case "name":
                 return self._column("name", operator, value)
         test = _test(operator, value)
-        return f"{self._function(lambda body: test(Span.FromString(body).status.message))}(body)"
+        return self._leaf(lambda body: test(_span(body).status.message), "body")
 
     def _column(self, column: str, operator: str, value: Scalar) -> str:
         if operator in _SQL:
             return f"{column} {_SQL[operator]} {self._bind(value)}"
-        test = _test(operator, value)
-        return f"({column} IS NOT NULL AND {self._function(test)}({column}))"
+        return f"({column} IS NOT NULL AND {self._leaf(_test(operator, value), column)})"
 
     def _resource(self, compare: Compare) -> str:
-        key, test = compare.field.name, _test(compare.operator, compare.value)
-        ids = [
-            str(id)
-            for id, body in self._connection.execute("SELECT id, resource FROM origins")
-            if _holds(Resource.FromString(body).attributes, key, compare, test)
-        ]
+        holds = _holds(compare)
+        ids = [str(id) for id, body in self._resources.items() if holds(Resource.FromString(body).attributes)]
         return f"origin_id IN ({','.join(ids)})"
 
     def _attribute(self, compare: Compare) -> str:
-        key, operator, value = compare.field.name, compare.operator, compare.value
-        if key in _COLUMNS and value is None:
-            return f"{_COLUMNS[key]} IS {'NOT ' if operator == '!=' else ''}NULL"
-        if key in _COLUMNS and isinstance(value, str):
-            return self._column(_COLUMNS[key], operator, value)
-        test = _test(operator, value)
-        exact = f"{self._function(lambda body: _holds(Span.FromString(body).attributes, key, compare, test))}(body)"
-        if operator == "=" and value is None:
-            return exact
-        return f"(instr(body, {self._bind(_bytes(key, operator, value))}) > 0 AND {exact})"
+        column = _COLUMNS.get(compare.field.name, "")
+        if not column or not isinstance(compare.value, str):
+            return self._in_body(compare)
+        in_column = self._column(column, compare.operator, compare.value)
+        if (column, compare.operator) == ("event_id", "="):
+            return in_column
+        return f"({in_column} OR ({column} IS NULL AND {self._in_body(compare)}))"
+
+    def _in_body(self, compare: Compare) -> str:
+        holds = _holds(compare)
+        needles = [] if (compare.operator, compare.value) == ("=", None) else _needles(compare)
+        terms = ["(" + " OR ".join(f"instr(body, {self._bind(needle)}) > 0" for needle in one_of) + ")" for one_of in needles]
+        exact = self._leaf(lambda body: holds(_span(body).attributes), "body")
+        return "(" + " AND ".join([*terms, exact]) + ")"
 
 
-def _bytes(key: str, operator: str, value: Scalar) -> bytes:
-    """Bytes that a span with this attribute has for certain: of key and value, or of the key alone."""
-    match operator, value:
+def _span(body: bytes | str) -> Span:
+    assert isinstance(body, bytes)
+    return Span.FromString(body)
+
+
+def _needles(compare: Compare) -> list[list[bytes]]:
+    """Bytes that a span for which this is true has for certain: one of each of the lists.
+
+    Not of key and value together: the value may be one of a list.
+    """
+    key = KeyValue(key=compare.field.name).SerializeToString()
+    values: list[bytes] = []
+    match compare.operator, compare.value:
         case "=", bool():
-            return KeyValue(key=key, value=AnyValue(bool_value=value)).SerializeToString()
-        case "=", str() if value:
-            return KeyValue(key=key, value=AnyValue(string_value=value)).SerializeToString()
-    return KeyValue(key=key).SerializeToString()
+            pass
+        case "=", str(text) if text:
+            # Bytes are compared as hexadecimal digits.
+            values = [text.encode(), *([bytes.fromhex(text)] if re.fullmatch("(?:[0-9a-f]{2})+", text) else [])]
+        case "=", int() | float() as number:
+            doubles = (0.0, -0.0) if number == 0 else (float(number),)
+            values = [AnyValue(double_value=double).SerializeToString() for double in doubles if double == number]
+            if number == int(number) and abs(number) < 1 << 63:
+                values.append(AnyValue(int_value=int(number)).SerializeToString())
+    # The value first: it is the rarer one.
+    return [one_of for one_of in (values, [key] if key else []) if one_of]
 
 
-def _holds(attributes: "object", key: str, compare: Compare, test: Callable[[object], bool]) -> bool:
-    for pair in attributes:  # type: ignore[attr-defined]
-        if pair.key == key:
-            return compare.operator == "!=" if compare.value is None else _any(value_of(pair.value), compare.operator, test)
-    return compare.value is None and compare.operator == "="
+def _holds(compare: Compare) -> Callable[[Iterable[KeyValue]], bool]:
+    """Whether the comparison is true of these attributes."""
+    key, operator, value = compare.field.name, compare.operator, compare.value
+    if value is None:
+        return lambda attributes: any(pair.key == key for pair in attributes) == (operator == "!=")
+    test = _test(operator, value)
+    of_list = all if operator in ("!=", "!~") else any
 
+    def holds(attributes: Iterable[KeyValue]) -> bool:
+        for pair in attributes:
+            if pair.key == key:
+                said = value_of(pair.value)
+                return of_list(map(test, said)) if isinstance(said, list) else test(said)
+        return False
 
-def _any(value: object, operator: str, test: Callable[[object], bool]) -> bool:
-    """Of a list, one element has to fit; with a negation, all."""
-    if not isinstance(value, list):
-        return test(value)
-    return all(map(test, value)) if operator in ("!=", "!~") else any(map(test, value))
+    return holds
 
 
 def _test(operator: str, value: Scalar) -> Callable[[object], bool]:
-    """The comparison of one value that is there. Values of different kinds are never equal, and have no order."""
+    """The comparison of one value that is there."""
     match operator, value:
         case "=", _:
             return lambda said: _alike(said, value) and said == value
         case "!=", _:
             return lambda said: _alike(said, value) and said != value
-        case "=~", str():
-            pattern = re.compile(value, re.DOTALL)
-            return lambda said: isinstance(said, str) and pattern.fullmatch(said) is not None
-        case "!~", str():
-            unlike = re.compile(value, re.DOTALL)
-            return lambda said: isinstance(said, str) and unlike.fullmatch(said) is None
+        case "=~" | "!~", str():
+            matches, wanted = matcher(value), operator == "=~"
+            return lambda said: isinstance(said, str) and matches(said) == wanted
     order: Callable[[object, object], bool] = _TESTS[operator]  # type: ignore[assignment]
     return lambda said: _alike(said, value) and order(said, value)
 

@@ -5,13 +5,14 @@
 Rules.
 - A sender is answered once its spans are in the file, not before. Past the bound it is refused at once, and told when to come
   again. Every item is counted once: stored or refused; and as expired when it goes.
+- A sender that went away takes nothing back: what was taken in is written.
 - The disk is full, or can't be written: what waits is refused, and for a moment everything is; then the next request is the
   trial, so it heals by itself.
 - A damaged file is set aside, and what was being written goes into the new one.
 - Between transactions the writer keeps house: verdicts that are due, what is too old, what is too much.
+- Whatever happens to a transaction, its senders are answered, and the thread goes on.
 """
 
-import errno
 import sqlite3
 import threading
 import time
@@ -19,26 +20,23 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Literal
-
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from telemetry.log import Logger
 from telemetry.metrics import STORE_BYTES, STORE_ITEMS, STORE_LIMIT_BYTES, STORE_WRITE_SECONDS, Metrics
 from telemetry.store.database import Database, is_corrupt
-from telemetry.store.judge import Judge
+from telemetry.store.judge import Judge, Seen
 from telemetry.store.retention import Retention
-from telemetry.store.rows import INSERT_LINE, INSERT_SPAN, Seen, line_count, line_rows, seen, span_count, span_rows
+from telemetry.store.room import Room
+from telemetry.store.rows import INSERT_LINE, INSERT_SPAN, Export, Group, Signal
 
-Request = ExportTraceServiceRequest | ExportLogsServiceRequest
-Signal = Literal["spans", "logs"]
-# So many requests in one transaction: at 512 spans each about a third of a second of work.
+# Of one transaction: about a third of a second of work.
 TRANSACTION_REQUESTS_MAX = 16
+TRANSACTION_BYTES_MAX = 8 << 20
 HOUSE_SECONDS = 1.0
 # After a failed write nothing is tried for so long.
 REFUSING_SECONDS = 1.0
 RETRY_SECONDS = 2
+CLOSE_SECONDS_MAX = 10.0
 ORIGINS_MAX = 10_000
 _SEEN_AGAIN_SECONDS = 60
 
@@ -53,16 +51,14 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    signal: Signal
-    request: Request
-    items: int
+    export: Export
     size_bytes: int
     # How many items were left out because they are not valid.
     done: "Future[int]" = field(default_factory=Future)
 
 
 class Ingest:
-    """`offer` may be called by any thread; the rest happens on the writer's."""
+    """`offer` and `refused` may be called by any thread; the rest happens on the writer's."""
 
     def __init__(
         self,
@@ -73,12 +69,11 @@ class Ingest:
         log: Logger,
         *,
         waiting_bytes_max: int,
-        limit_bytes: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database, self._judge, self._retention, self._log, self._clock = database, judge, retention, log, clock
         self._waiting: deque[_Waiting] = deque()
-        self._waiting_bytes, self._waiting_bytes_max = 0, waiting_bytes_max
+        self._room = Room(waiting_bytes_max)
         self._changed = threading.Condition()
         self._stopping = False
         self._refusing_until, self._house_at = 0.0, 0.0
@@ -91,128 +86,144 @@ class Ingest:
         self._seconds = metrics.histogram(STORE_WRITE_SECONDS)
         self._bytes = metrics.gauge(STORE_BYTES)
         self._bytes.set(database.disk_bytes())
-        metrics.gauge(STORE_LIMIT_BYTES).set(limit_bytes)
+        metrics.gauge(STORE_LIMIT_BYTES).set(retention.bytes_max)
         self._thread = threading.Thread(target=self._run, name="write", daemon=True)
 
     def start(self) -> None:
-        self._restore()
         self._thread.start()
 
     # -- any thread
 
-    def offer(self, signal: Signal, request: Request, size_bytes: int) -> "Future[int]":
+    def offer(self, export: Export, size_bytes: int) -> "Future[int]":
         """Done when it is in the file, with the number of items that were left out as not valid; or fails with `RefusedError`.
 
         Raises:
             RefusedError: not now.
         """
-        items = span_count(request) if isinstance(request, ExportTraceServiceRequest) else line_count(request)
-        waiting = _Waiting(signal, request, items, size_bytes)
+        waiting = _Waiting(export, size_bytes)
+        # Running from now on: a sender that goes away can't cancel it any more.
+        waiting.done.set_running_or_notify_cancel()
         with self._changed:
-            why = self._full(size_bytes)
+            why = self._unable(size_bytes)
             if why is None:
                 self._waiting.append(waiting)
-                self._waiting_bytes += size_bytes
                 self._changed.notify()
         if why is not None:
-            self._items[(signal, "refused")].inc(items)
+            self.refused(export.signal, export.items)
             raise why
         return waiting.done
 
-    def _full(self, size_bytes: int) -> RefusedError | None:
+    def refused(self, signal: Signal, items: int) -> None:
+        """Count what was refused."""
+        self._items[(signal, "refused")].inc(items)
+
+    def _unable(self, size_bytes: int) -> RefusedError | None:
+        """Why this can't be taken; None if it can, and then its room is taken."""
         if self._stopping:
-            return RefusedError(False, "the store is stopping")
+            return RefusedError(False, "the store is stopping: send it again once it is back")
         if time.monotonic() < self._refusing_until:
-            return RefusedError(False, "the store can't write now")
-        # An empty queue takes anything: a bound smaller than one request must not refuse it for ever.
-        if self._waiting and self._waiting_bytes + size_bytes > self._waiting_bytes_max:
-            return RefusedError(True, f"{self._waiting_bytes} bytes wait to be written already")
+            return RefusedError(False, "the store can't write now: its log says why; send it again later")
+        if not self._room.take(size_bytes):
+            return RefusedError(True, f"{self._room.held_bytes} bytes wait to be written already: send more slowly")
         return None
 
     def close(self) -> None:
-        """Write what waits, then end. Nothing is taken any more."""
+        """Write what waits, within `CLOSE_SECONDS_MAX`, then end. Nothing is taken any more."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS_MAX)
 
     # -- the writer's thread
 
     def _run(self) -> None:
+        self._careful(self._restore, "the store can't read what was judged")
         while True:
             batch = self._take()
             if batch:
                 self._write(batch)
             if time.monotonic() >= self._house_at:
-                self._keep_house()
+                self._judge.judge(self._clock())
+                self._careful(self._keep_house, "the store can't keep house")
+                self._bytes.set(self._database.disk_bytes())
                 self._house_at = time.monotonic() + HOUSE_SECONDS
             if self._stopping and not self._waiting:
                 return
 
     def _take(self) -> list[_Waiting]:
+        """What goes into the next transaction; nothing after a while without anything."""
         with self._changed:
             if not self._waiting and not self._stopping:
                 self._changed.wait(HOUSE_SECONDS)
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), TRANSACTION_REQUESTS_MAX))]
-            self._waiting_bytes -= sum(waiting.size_bytes for waiting in batch)
+            batch: list[_Waiting] = []
+            size_bytes = 0
+            while self._waiting and len(batch) < TRANSACTION_REQUESTS_MAX:
+                size_bytes += self._waiting[0].size_bytes
+                if batch and size_bytes > TRANSACTION_BYTES_MAX:
+                    break
+                batch.append(self._waiting.popleft())
             return batch
 
     def _write(self, batch: list[_Waiting]) -> None:
         began = time.monotonic()
         try:
-            stored, spans = self._transact(batch)
-        except sqlite3.DatabaseError as exc:
+            spans = self._transact_even_if_damaged(batch)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the senders have their answer and the next have their chance
             self._origins.clear()
-            if not is_corrupt(exc):
-                self._refuse(batch, exc)
-                return
-            try:
-                self._begin_anew(str(exc))
-                stored, spans = self._transact(batch)
-            except (sqlite3.DatabaseError, OSError) as again:
-                self._refuse(batch, again)
-                return
-        self._seconds.observe(time.monotonic() - began)
-        self._judge.see(spans, self._clock())
-        for waiting, count in zip(batch, stored, strict=True):
-            self._items[(waiting.signal, "stored")].inc(count)
-            self._items[(waiting.signal, "refused")].inc(waiting.items - count)
-            waiting.done.set_result(waiting.items - count)
+            self._refuse(batch, exc)
+        else:
+            self._seconds.observe(time.monotonic() - began)
+            self._judge.see(spans, self._clock())
+            for waiting in batch:
+                export, invalid = waiting.export, waiting.export.items - waiting.export.valid
+                self._items[(export.signal, "stored")].inc(export.valid)
+                self.refused(export.signal, invalid)
+                waiting.done.set_result(invalid)
+        self._room.give(sum(waiting.size_bytes for waiting in batch))
 
-    def _transact(self, batch: list[_Waiting]) -> tuple[list[int], list[Seen]]:
-        """How many items of each were valid, and what the judge is to know."""
-        connection, arrived_s = self._database.connection, int(self._clock())
-        stored: list[int] = []
-        spans: list[Seen] = []
+    def _transact_even_if_damaged(self, batch: list[_Waiting]) -> list[Seen]:
+        try:
+            return self._transact(batch)
+        except sqlite3.DatabaseError as exc:
+            if not is_corrupt(exc):
+                raise
+            self._begin_anew(str(exc))
+            return self._transact(batch)
+
+    def _transact(self, batch: list[_Waiting]) -> list[Seen]:
+        """All of it in one transaction. Returns what the judge is to know."""
+        connection, now_s = self._database.writer(), int(self._clock())
+        seen: list[Seen] = []
         connection.execute("BEGIN IMMEDIATE")
         try:
             for waiting in batch:
-                if isinstance(waiting.request, ExportTraceServiceRequest):
-                    rows = list(span_rows(waiting.request, self._intern, arrived_s))
-                    connection.executemany(INSERT_SPAN, rows)
-                    spans.extend(known for row in rows if (known := seen(row)) is not None)
-                    stored.append(len(rows))
-                else:
-                    lines = list(line_rows(waiting.request, arrived_s))
-                    connection.executemany(INSERT_LINE, lines)
-                    stored.append(len(lines))
+                for group in waiting.export.groups:
+                    seen.extend(self._insert(connection, group, now_s))
+                connection.executemany(INSERT_LINE, [(*line, now_s) for line in waiting.export.lines])
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        return stored, spans
+        return seen
 
-    def _intern(self, resource: bytes, scope: bytes) -> int:
+    def _insert(self, connection: sqlite3.Connection, group: Group, now_s: int) -> list[Seen]:
+        if not group.rows:
+            return []
+        origin_id = self._intern(connection, group, now_s)
+        connection.executemany(INSERT_SPAN, [(*row, origin_id, now_s) for row in group.rows])
+        return [seen for row in group.rows if (seen := Seen.of(row)) is not None]
+
+    def _intern(self, connection: sqlite3.Connection, group: Group, now_s: int) -> int:
         """The id of this pair of resource and scope; one row for each, however many spans have it."""
-        now_s, key = int(self._clock()), (resource, scope)
+        key = (group.resource, group.scope)
         known = self._origins.get(key)
         if known is not None and now_s - known[1] < _SEEN_AGAIN_SECONDS:
             return known[0]
-        row = self._database.connection.execute(
+        row = connection.execute(
             "INSERT INTO origins (resource, scope, seen_s) VALUES (?, ?, ?)"
             " ON CONFLICT (resource, scope) DO UPDATE SET seen_s = excluded.seen_s RETURNING id",
-            (resource, scope, now_s),
+            (*key, now_s),
         ).fetchone()
         if len(self._origins) >= ORIGINS_MAX:
             self._origins.clear()
@@ -221,39 +232,40 @@ class Ingest:
 
     def _refuse(self, batch: list[_Waiting], exc: Exception) -> None:
         self._refusing_until = time.monotonic() + REFUSING_SECONDS
-        self._log.error("the store can't write", why=str(exc), code=getattr(exc, "sqlite_errorname", ""))
+        self._log.error("the store can't write", why=_said(exc), code=getattr(exc, "sqlite_errorname", ""))
         for waiting in batch:
-            self._items[(waiting.signal, "refused")].inc(waiting.items)
-            waiting.done.set_exception(RefusedError(False, f"the store can't write: {exc}"))
+            self.refused(waiting.export.signal, waiting.export.items)
+            waiting.done.set_exception(RefusedError(False, f"the store can't write: {_said(exc)}; send it again later"))
 
     def _begin_anew(self, why: str) -> None:
-        self._database.begin_anew(why)
         self._origins.clear()
+        self._database.begin_anew(why)
+
+    def _careful(self, work: Callable[[], None], otherwise: str) -> None:
+        """Work on the file that nobody waits for. Damage that it meets is seen to."""
+        try:
+            try:
+                work()
+            except sqlite3.DatabaseError as exc:
+                if not is_corrupt(exc):
+                    raise
+                self._begin_anew(str(exc))
+        except (sqlite3.Error, OSError) as exc:
+            self._log.error(otherwise, why=_said(exc), code=getattr(exc, "sqlite_errorname", ""))
 
     def _keep_house(self) -> None:
-        self._judge.judge(self._clock())
-        try:
-            if self._database.damaged:
-                self._begin_anew("a reader met damage")
-            expired = self._retention.expire(self._database.connection, self._clock())
-            for signal, count in expired.items():
-                self._items[(signal, "expired")].inc(count)
-            if expired:
-                self._origins.clear()
-        except sqlite3.DatabaseError as exc:
-            self._database.damaged = self._database.damaged or is_corrupt(exc)
-            self._log.error("the store can't keep house", why=str(exc))
-        except OSError as exc:
-            self._log.error("the store can't keep house", why=errno.errorcode.get(exc.errno or 0, str(exc)))
-        self._bytes.set(self._database.disk_bytes())
+        if self._database.suspected:
+            self._begin_anew("a reader met damage")
+        expired = self._retention.keep(self._database.writer(), self._clock(), self._database.journal_bytes())
+        for signal, count in expired.items():
+            self._items[(signal, "expired")].inc(count)
+        if expired:
+            # Origins may have gone with their spans.
+            self._origins.clear()
 
     def _restore(self) -> None:
-        now = self._clock()
-        rows = self._database.connection.execute(
-            "SELECT trace_id, event_source, event_id, hop, rebuilt, final, arrived_s FROM spans"
-            " WHERE id > coalesce((SELECT id FROM spans WHERE arrived_s < ? ORDER BY id DESC LIMIT 1), 0)"
-            " AND event_id IS NOT NULL AND hop IS NOT NULL ORDER BY id",
-            (int(now - self._judge.memory_seconds),),
-        )
-        spans = (((row[0], row[1] or "", row[2], row[3], bool(row[4]), bool(row[5])), float(row[6])) for row in rows)
-        self._judge.restore(spans, now)
+        self._judge.restore(Seen.since(self._database.writer(), self._clock() - self._judge.memory_seconds), self._clock())
+
+
+def _said(exc: Exception) -> str:
+    return str(exc) or type(exc).__name__

@@ -1,124 +1,163 @@
-"""OTLP messages to rows: what is looked for gets a column, the rest stays as it came."""
+"""OTLP messages to rows: what is looked for gets a column, the rest stays as it came. Pure: nothing here knows of the file."""
 
 import json
-from collections.abc import Iterable
-from typing import Any, Protocol
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-SpanRow = tuple[bytes, bytes, bytes, int, int, str, int, int, str | None, str | None, str | None, int, int, int, int, bytes]
-LineRow = tuple[int, int, str, str, bytes | None, str | None, str, str, str, int]
-Seen = tuple[bytes, str, str, str, bool, bool]
+Signal = Literal["spans", "logs"]
+Request = ExportTraceServiceRequest | ExportLogsServiceRequest
 
 HOP, EVENT_ID, EVENT_SOURCE = "spillway.hop", "cloudevents.event_id", "cloudevents.event_source"
-REBUILT, FINAL = "spillway.rebuilt", "spillway.final"
-_COLUMNS = frozenset((HOP, EVENT_ID, EVENT_SOURCE, REBUILT, FINAL))
+REBUILT, UNPLANNED, FINAL = "spillway.rebuilt", "spillway.unplanned", "spillway.final"
+_COLUMNS = frozenset((HOP, EVENT_ID, EVENT_SOURCE, REBUILT, UNPLANNED, FINAL))
 _NANOSECONDS_MAX = (1 << 63) - 1
 _EVENT_CHARS_MAX = 4096
 
-INSERT_SPAN = """
-INSERT INTO spans (trace_id, span_id, parent_id, start_ns, duration_ns, name, kind, status, hop, event_id, event_source,
-                   rebuilt, final, origin_id, arrived_s, body)
-VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+
+class SpanRow(NamedTuple):
+    """A span without its origin, which only the file can number. A text column is None if the attribute is not there as text."""
+
+    trace_id: bytes
+    span_id: bytes
+    parent_id: bytes
+    start_ns: int
+    duration_ns: int
+    name: str
+    kind: int
+    status: int
+    hop: str | None
+    event_id: str | None
+    event_source: str | None
+    rebuilt: int
+    unplanned: int
+    final: int
+    body: bytes
+
+
+class LineRow(NamedTuple):
+    time_ns: int
+    severity: int
+    level: str
+    event: str
+    trace_id: bytes | None
+    event_id: str | None
+    part: str
+    worker: str
+    fields: str
+
+
+class Group(NamedTuple):
+    """The spans of one resource and scope, both as encoded."""
+
+    resource: bytes
+    scope: bytes
+    rows: list[SpanRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One request, ready to be written: what came, and what of it is valid."""
+
+    signal: Signal
+    items: int
+    groups: tuple[Group, ...] = ()
+    lines: tuple[LineRow, ...] = ()
+
+    @property
+    def valid(self) -> int:
+        return len(self.lines) + sum(len(group.rows) for group in self.groups)
+
+
+# A span that was rebuilt never takes the place of one that was not; else the last word stands.
+INSERT_SPAN = f"""
+INSERT INTO spans ({", ".join(SpanRow._fields)}, origin_id, arrived_s) VALUES ({",".join("?" * (len(SpanRow._fields) + 2))})
 ON CONFLICT (trace_id, span_id) DO UPDATE SET
-    parent_id = excluded.parent_id, start_ns = excluded.start_ns, duration_ns = excluded.duration_ns, name = excluded.name,
-    kind = excluded.kind, status = excluded.status, hop = excluded.hop, event_id = excluded.event_id,
-    event_source = excluded.event_source, rebuilt = 0, final = excluded.final, origin_id = excluded.origin_id,
-    body = excluded.body
+    {", ".join(f"{name} = excluded.{name}" for name in (*SpanRow._fields[2:], "origin_id"))}
 WHERE excluded.rebuilt = 0
 """
-INSERT_LINE = """
-INSERT INTO lines (time_ns, severity, level, event, trace_id, event_id, part, worker, fields, arrived_s)
-VALUES (?,?,?,?,?,?,?,?,?,?)
+INSERT_LINE = f"""
+INSERT INTO lines ({", ".join(LineRow._fields)}, arrived_s) VALUES ({",".join("?" * (len(LineRow._fields) + 1))})
 """
 
 
-class Intern(Protocol):
-    def __call__(self, resource: bytes, scope: bytes) -> int: ...
+def export_of(request: Request, now_s: int) -> Export:
+    """The rows of a request. A span without a trace id of 16 and a span id of 8 bytes is left out."""
+    if isinstance(request, ExportLogsServiceRequest):
+        lines = tuple(_line_rows(request, now_s))
+        return Export("logs", len(lines), lines=lines)
+    items, groups = 0, []
+    for of_resource in request.resource_spans:
+        resource = of_resource.resource.SerializeToString(deterministic=True)
+        for of_scope in of_resource.scope_spans:
+            items += len(of_scope.spans)
+            rows = [_span_row(span) for span in of_scope.spans if len(span.trace_id) == 16 and len(span.span_id) == 8]
+            groups.append(Group(resource, of_scope.scope.SerializeToString(deterministic=True), rows))
+    return Export("spans", items, groups=tuple(groups))
 
 
-def span_count(request: ExportTraceServiceRequest) -> int:
-    return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
-
-
-def line_count(request: ExportLogsServiceRequest) -> int:
-    return sum(len(scope.log_records) for resource in request.resource_logs for scope in resource.scope_logs)
-
-
-def span_rows(request: ExportTraceServiceRequest, intern: Intern, arrived_s: int) -> Iterable[SpanRow]:
-    """Rows of the valid spans; one without a trace id of 16 and a span id of 8 bytes is left out."""
-    for resource_spans in request.resource_spans:
-        resource = resource_spans.resource.SerializeToString()
-        for scope_spans in resource_spans.scope_spans:
-            origin_id = intern(resource, scope_spans.scope.SerializeToString())
-            for span in scope_spans.spans:
-                trace_id, span_id, start_ns = span.trace_id, span.span_id, span.start_time_unix_nano
-                if len(trace_id) != 16 or len(span_id) != 8:
-                    continue
-                said: dict[str, AnyValue] = {}
-                for pair in span.attributes:
-                    key = pair.key
-                    if key in _COLUMNS:
-                        said[key] = pair.value
-                duration_ns = max(0, span.end_time_unix_nano - start_ns)
-                yield (
-                    trace_id,
-                    span_id,
-                    span.parent_span_id,
-                    min(start_ns, _NANOSECONDS_MAX),
-                    min(duration_ns, _NANOSECONDS_MAX),
-                    span.name,
-                    span.kind,
-                    span.status.code,
-                    _text(said, HOP),
-                    _text(said, EVENT_ID),
-                    _text(said, EVENT_SOURCE),
-                    1 if REBUILT in said and said[REBUILT].bool_value else 0,
-                    1 if FINAL in said else 0,
-                    origin_id,
-                    arrived_s,
-                    span.SerializeToString(),
-                )
-
-
-def seen(row: SpanRow) -> Seen | None:
-    """What the judge wants to know of a span, if it is an event's: (trace id, source, event id, hop, rebuilt, final)."""
-    hop, event_id, source = row[8], row[9], row[10]
-    return (row[0], source or "", event_id, hop, bool(row[11]), bool(row[12])) if hop and event_id else None
+def _span_row(span: Span) -> SpanRow:
+    said: dict[str, AnyValue] = {}
+    for pair in span.attributes:
+        if pair.key in _COLUMNS:
+            said.setdefault(pair.key, pair.value)
+    start_ns = span.start_time_unix_nano
+    return SpanRow(
+        span.trace_id,
+        span.span_id,
+        span.parent_span_id,
+        min(start_ns, _NANOSECONDS_MAX),
+        min(max(0, span.end_time_unix_nano - start_ns), _NANOSECONDS_MAX),
+        span.name,
+        span.kind,
+        span.status.code,
+        _text(said, HOP),
+        _text(said, EVENT_ID),
+        _text(said, EVENT_SOURCE),
+        1 if REBUILT in said and said[REBUILT].bool_value else 0,
+        1 if UNPLANNED in said and said[UNPLANNED].bool_value else 0,
+        1 if FINAL in said else 0,
+        span.SerializeToString(),
+    )
 
 
 def _text(said: dict[str, AnyValue], key: str) -> str | None:
-    return said[key].string_value or None if key in said else None
+    value = said.get(key)
+    return value.string_value if value is not None and value.HasField("string_value") else None
 
 
-def line_rows(request: ExportLogsServiceRequest, arrived_s: int) -> Iterable[LineRow]:
-    for resource_logs in request.resource_logs:
-        resource = plain(resource_logs.resource.attributes)
+def _line_rows(request: ExportLogsServiceRequest, now_s: int) -> Iterator[LineRow]:
+    for of_resource in request.resource_logs:
+        resource = plain(of_resource.resource.attributes)
         part = str(resource.get("spillway.part") or resource.get("service.name") or "")
         worker = str(resource.get("service.instance.id") or part)
-        for scope_logs in resource_logs.scope_logs:
-            for record in scope_logs.log_records:
-                yield _line_row(record, part, worker, arrived_s)
+        for of_scope in of_resource.scope_logs:
+            for record in of_scope.log_records:
+                yield _line_row(record, part, worker, now_s)
 
 
-def _line_row(record: LogRecord, part: str, worker: str, arrived_s: int) -> LineRow:
-    fields = plain(record.attributes)
-    body = value_of(record.body)
+def _line_row(record: LogRecord, part: str, worker: str, now_s: int) -> LineRow:
+    fields = _finite(plain(record.attributes))
+    body = _finite(value_of(record.body))
     event_id = fields.get("event_id") or fields.get(EVENT_ID)
-    return (
-        min(record.time_unix_nano or record.observed_time_unix_nano or arrived_s * 1_000_000_000, _NANOSECONDS_MAX),
-        record.severity_number,
-        record.severity_text.lower() or _level(record.severity_number),
-        (body if isinstance(body, str) else json.dumps(body))[:_EVENT_CHARS_MAX],
+    level = record.severity_text.lower() or _level(record.severity_number)
+    return LineRow(
+        min(record.time_unix_nano or record.observed_time_unix_nano or now_s * 1_000_000_000, _NANOSECONDS_MAX),
+        record.severity_number or SEVERITIES.get(level, 0),
+        level,
+        (body if isinstance(body, str) else "" if body is None else json.dumps(body))[:_EVENT_CHARS_MAX],
         record.trace_id if len(record.trace_id) == 16 else None,
         str(event_id) if event_id else None,
         part,
         worker,
         json.dumps(fields, ensure_ascii=False),
-        arrived_s,
     )
 
 
@@ -132,11 +171,16 @@ def _level(severity: int) -> str:
 
 
 def plain(pairs: Iterable[KeyValue]) -> dict[str, Any]:
-    return {pair.key: value_of(pair.value) for pair in pairs}
+    """Attributes by name. Of a name that comes twice the first counts, here as everywhere in the store."""
+    said: dict[str, Any] = {}
+    for pair in pairs:
+        if pair.key not in said:
+            said[pair.key] = value_of(pair.value)
+    return said
 
 
 def value_of(value: AnyValue) -> Any:
-    """The value as JSON has it; bytes as hexadecimal digits."""
+    """The value as Python has it; bytes as hexadecimal digits."""
     match value.WhichOneof("value"):
         case None:
             return None
@@ -148,3 +192,15 @@ def value_of(value: AnyValue) -> Any:
             return value.bytes_value.hex()
         case kind:
             return getattr(value, kind)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no word for what is not finite; Protobuf's JSON says it as text, and so do we."""
+    match value:
+        case float() if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        case list():
+            return [_finite(one) for one in value]
+        case dict():
+            return {key: _finite(one) for key, one in value.items()}
+    return value

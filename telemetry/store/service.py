@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.applications import Starlette
@@ -14,8 +15,10 @@ from telemetry.health import Health
 from telemetry.log import Logger
 from telemetry.metrics import Metrics
 from telemetry.store.database import Database
-from telemetry.store.doors import HttpDoor, grpc_server
+from telemetry.store.grpc_door import grpc_server
+from telemetry.store.http_door import HttpDoor
 from telemetry.store.ingest import Ingest
+from telemetry.store.intake import Intake
 from telemetry.store.judge import Judge
 from telemetry.store.query import Queries
 from telemetry.store.retention import Retention
@@ -37,20 +40,16 @@ class Store:
     """One store in one folder. Ports that were given as 0 are known after `start`."""
 
     def __init__(self, settings: StoreSettings, metrics: Metrics, log: Logger) -> None:
-        """Raises: FolderInUseError: another store writes in the folder."""
+        """Raises: FolderInUseError. OSError: the folder can't be used, or the health port is taken."""
         self._settings, self._log = settings, log
-        self._database = Database(settings.folder, log)
+        clock = steady_clock()
+        self._database = Database(settings.folder, log, clock)
         retention = Retention(settings.retention_seconds, settings.bytes_max)
         judge = Judge(metrics, settings.judge_seconds)
         self._ingest = Ingest(
-            self._database,
-            judge,
-            retention,
-            metrics,
-            log,
-            waiting_bytes_max=settings.waiting_bytes_max,
-            limit_bytes=settings.bytes_max,
+            self._database, judge, retention, metrics, log, waiting_bytes_max=settings.waiting_bytes_max, clock=clock
         )
+        self._intake = Intake(self._ingest, settings.reading_bytes_max, clock)
         self._tempo = Tempo(Queries(self._database, settings.query_seconds_max))
         self._health = Health(metrics, settings.health_port, settings.host)
         self.grpc_port, self.http_port, self.health_port = 0, 0, self._health.port
@@ -58,12 +57,12 @@ class Store:
     async def start(self) -> None:
         """Raises: OSError or RuntimeError: a port can't be had."""
         settings = self._settings
-        self._grpc = grpc_server(self._ingest)
+        self._grpc = grpc_server(self._intake)
         self.grpc_port = self._grpc.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
         listener = _listen(settings.host, settings.http_port)
         self.http_port = listener.getsockname()[1]
         self._ingest.start()
-        routes = [*HttpDoor(self._ingest).routes(), *self._tempo.routes()]
+        routes = [*HttpDoor(self._intake).routes(), *self._tempo.routes()]
         application = Starlette(routes=routes, exception_handlers={404: _not_spoken})
         config = uvicorn.Config(
             application,
@@ -88,14 +87,21 @@ class Store:
         await self._grpc.stop(grace=DRAIN_SECONDS)
         await self._serving
         await asyncio.to_thread(self._ingest.close)
+        self._intake.close()
         self._tempo.close()
         self._database.close()
         self._health.close()
         self._log.info("stopped")
 
 
+def steady_clock() -> Callable[[], float]:
+    """Seconds since 1970 that never jump: a clock that is set must not judge or expire everything at once."""
+    began, at = time.time(), time.monotonic()
+    return lambda: began + time.monotonic() - at
+
+
 async def _not_spoken(request: Request, _: Exception) -> Response:
-    return PlainTextResponse(f"{request.url.path} is not spoken here: see telemetry/README.md, Trace store\n", 404)
+    return PlainTextResponse(f"{request.url.path} is not spoken here: see telemetry/store/README.md\n", 404)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -4,21 +4,25 @@
 
 Rules. What is not spoken is refused with a message that says what is; nothing is silently ignored but hints (`with (...)`), which
 only say how hard to look. A comparison with an attribute that a span has not is false, also `!=`; `= nil` asks for absence.
-Regular expressions match the whole value. Source: Grafana Tempo documentation, "Construct a TraceQL query".
+Regular expressions are RE2's and match the whole value. Source: Grafana Tempo documentation, "Construct a TraceQL query".
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from telemetry.store.patterns import matcher
+
 SPOKEN = (
     "spoken here: one { }, in it comparisons joined by && and || and parentheses; fields: name, status, statusMessage, kind, "
-    "duration, nestedSetParent < 0 (a root), trace:id, span:id, span.<attribute>, resource.<attribute>, .<attribute>; operators: "
-    '= != > >= < <= =~ !~; values: "text", numbers, durations as 1.5s, true, false, nil, ok, error, unset, server, client, ...'
+    "duration, traceDuration, nestedSetParent < 0 (a root), trace:id, span:id, span.<attribute>, resource.<attribute>, "
+    '.<attribute>; operators: = != > >= < <= =~ !~; values: "text", numbers, durations as 1.5s, true, false, nil, ok, error, '
+    "unset, server, client, ..."
 )
 QUERY_CHARS_MAX = 4096
-PATTERN_CHARS_MAX = 200
 NESTING_MAX = 32
+_INTEGER_MAX = (1 << 63) - 1
 
 Scalar = str | int | float | bool | None
 STATUSES = {"unset": 0, "ok": 1, "error": 2}
@@ -48,6 +52,7 @@ class Field:
 class Compare:
     field: Field
     operator: str
+    # Statuses and kinds as OTLP's numbers, durations in nanoseconds.
     value: Scalar
 
 
@@ -73,21 +78,23 @@ Condition = Compare | Always | All | Any
 _TOKEN = re.compile(
     r"""\s*(?:
       (?P<text>"(?:[^"\\]|\\.)*"|`[^`]*`)
-    | (?P<duration>-?(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h|d))+(?![\w.]))
-    | (?P<number>-?\d+(?:\.\d+)?(?![\w.]))
+    | (?P<duration>-?(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h|d))+(?![\w.]))
+    | (?P<number>-?[0-9]+(?:\.[0-9]+)?(?![\w.]))
     | (?P<operator>&&|\|\||=~|!~|!=|>=|<=|=|>|<|[{}()|!~])
     | (?P<word>[^\s{}()=~!<>&|^,"]+(?:"(?:[^"\\]|\\.)*"[^\s{}()=~!<>&|^,"]*)*)
     )""",
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
 _COMPARISONS = frozenset(("=", "!=", ">", ">=", "<", "<=", "=~", "!~"))
 _ORDERED = frozenset((">", ">=", "<", "<="))
+_EQUAL = frozenset(("=", "!="))
 _INTRINSICS = {
     "name": "name", "span:name": "name", "status": "status", "span:status": "status", "kind": "kind", "span:kind": "kind",
     "duration": "duration", "span:duration": "duration", "statusMessage": "statusMessage", "span:statusMessage": "statusMessage",
-    "nestedSetParent": "nestedSetParent", "trace:id": "trace:id", "span:id": "span:id",
+    "traceDuration": "trace:duration", "trace:duration": "trace:duration", "nestedSetParent": "nestedSetParent",
+    "trace:id": "trace:id", "span:id": "span:id",
 }  # fmt: skip
-_WITH = re.compile(r"\}\s*with\s*\([\w\s=.,\"]*\)\s*$")
+_WITH = re.compile(r"\}\s*with\s*\([\w\s=.,\"]*\)$")
 
 
 def parse(query: str) -> Condition:
@@ -98,13 +105,15 @@ def parse(query: str) -> Condition:
     """
     if len(query) > QUERY_CHARS_MAX:
         raise NotSpokenError(f"the query is longer than {QUERY_CHARS_MAX} characters")
+    if not query.isascii() and any("\ud800" <= one <= "\udfff" for one in query):
+        raise NotSpokenError("the query is no Unicode text")
     query = _WITH.sub("}", query.strip())
     return _Parser(list(_tokens(query))).query()
 
 
 def _tokens(query: str) -> Iterator[tuple[str, str]]:
-    at = 0
-    while at < len(query.rstrip()):
+    at, end = 0, len(query.rstrip())
+    while at < end:
         found = _TOKEN.match(query, at)
         if found is None:
             raise NotSpokenError(f"can't read {query[at : at + 20]!r} at character {at + 1}")
@@ -121,12 +130,14 @@ class _Parser:
         self._expect("{")
         condition: Condition = Always() if self._peek() == "}" else self._either()
         self._expect("}")
-        if self._peek():
-            raise NotSpokenError(f"{self._peek()!r} after the closing brace")
+        if self._at < len(self._tokens):
+            raise NotSpokenError(f"{self._next()[1]!r} after the closing brace")
         return condition
 
     def _peek(self) -> str:
-        return self._tokens[self._at][1] if self._at < len(self._tokens) else ""
+        """The next token if it is an operator or a brace."""
+        kind, text = self._tokens[self._at] if self._at < len(self._tokens) else ("", "")
+        return text if kind == "operator" else ""
 
     def _next(self) -> tuple[str, str]:
         if self._at == len(self._tokens):
@@ -170,34 +181,39 @@ class _Parser:
         operator = self._next()[1]
         if operator not in _COMPARISONS:
             raise NotSpokenError(f"{operator!r} after {text!r}")
-        return _compare(field, operator, self._value(field))
+        return _compare(field, operator, *self._value(field))
 
-    def _value(self, field: Field) -> Scalar:
+    def _value(self, field: Field) -> tuple[str, Scalar]:
+        """Its kind (text, number, duration, word) and the value."""
         kind, text = self._next()
         match kind:
             case "text":
-                return unquoted(text)
+                return kind, unquoted(text)
             case "duration":
-                return duration_ns(text)
+                return kind, duration_ns(text)
             case "number":
-                return float(text) if "." in text else int(text)
+                return kind, _number(text)
             case "word" if text in ("true", "false", "nil"):
-                return {"true": True, "false": False, "nil": None}[text]
+                return text, {"true": True, "false": False, "nil": None}[text]
             case "word" if field == Field("intrinsic", "status") and text in STATUSES:
-                return STATUSES[text]
+                return kind, STATUSES[text]
             case "word" if field == Field("intrinsic", "kind") and text in KINDS:
-                return KINDS[text]
+                return kind, KINDS[text]
         raise NotSpokenError(f"{text!r} is no value")
 
 
 def field_of(text: str) -> Field:
-    """A field as it is written: `name`, `span.http.status`, `.tenant`, `resource."odd key"`."""
+    """A field as it is written: `name`, `span.http.status`, `.tenant`, `resource."odd key"`.
+
+    Raises:
+        NotSpokenError: it is none.
+    """
     if text in _INTRINSICS:
         return Field("intrinsic", _INTRINSICS[text])
     for scope, prefix in (("span", "span."), ("resource", "resource."), ("", ".")):
         if text.startswith(prefix) and len(text) > len(prefix):
             name = text.removeprefix(prefix)
-            return Field(scope, unquoted(name) if name.startswith('"') else name)
+            return Field(scope, unquoted(name) if len(name) > 1 and name[0] == name[-1] == '"' else name)
     raise NotSpokenError(f"the field {text!r}")
 
 
@@ -205,7 +221,7 @@ def unquoted(text: str) -> str:
     if text.startswith("`"):
         return text[1:-1]
     escapes = {"n": "\n", "t": "\t", "r": "\r"}
-    return re.sub(r"\\(.)", lambda found: escapes.get(found.group(1), found.group(1)), text[1:-1])
+    return re.sub(r"\\(.)", lambda found: escapes.get(found.group(1), found.group(1)), text[1:-1], flags=re.DOTALL)
 
 
 def duration_ns(text: str) -> int:
@@ -214,46 +230,56 @@ def duration_ns(text: str) -> int:
     Raises:
         NotSpokenError: it is none.
     """
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text.lstrip("-"):
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h|d)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text.removeprefix("-"):
         raise NotSpokenError(f"{text!r} is no duration")
-    return (-1 if text.startswith("-") else 1) * round(sum(float(number) * _UNITS[unit] for number, unit in parts))
+    nanoseconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if nanoseconds > _INTEGER_MAX:
+        raise NotSpokenError(f"{text[:40]!r} is longer than any span")
+    return (-1 if text.startswith("-") else 1) * round(nanoseconds)
 
 
-def _compare(field: Field, operator: str, value: Scalar) -> Compare:
+def _number(text: str) -> int | float:
+    number = float(text)
+    if math.isinf(number) or ("." not in text and abs(int(text)) > _INTEGER_MAX):
+        raise NotSpokenError(f"{text[:40]!r} is more than 64 bits")
+    return number if "." in text else int(text)
+
+
+def _compare(field: Field, operator: str, kind: str, value: Scalar) -> Compare:
     said = f"{field.name} {operator} {value!r}"
-    if value is None and operator not in ("=", "!="):
+    if value is None and operator not in _EQUAL:
         raise NotSpokenError(f"{said}: nil has no order")
+    if isinstance(value, bool) and operator not in _EQUAL:
+        raise NotSpokenError(f"{said}: true and false have no order")
     if operator in ("=~", "!~"):
         _check_pattern(value, said)
-    if operator in _ORDERED and isinstance(value, bool):
-        raise NotSpokenError(f"{said}: true and false have no order")
     if field.scope == "intrinsic":
-        _check_intrinsic(field.name, operator, value, said)
+        _check_intrinsic(field.name, operator, kind, value, said)
     return Compare(field, operator, value)
 
 
 def _check_pattern(value: Scalar, said: str) -> None:
-    if not isinstance(value, str) or len(value) > PATTERN_CHARS_MAX:
-        raise NotSpokenError(f"{said}: a pattern is a text of at most {PATTERN_CHARS_MAX} characters")
+    if not isinstance(value, str):
+        raise NotSpokenError(f"{said}: a pattern is a text")
     try:
-        re.compile(value)
-    except re.error as exc:
+        matcher(value)
+    except ValueError as exc:
         raise NotSpokenError(f"{said}: {exc}") from exc
 
 
-def _check_intrinsic(name: str, operator: str, value: Scalar, said: str) -> None:
-    equal = operator in ("=", "!=")
+def _check_intrinsic(name: str, operator: str, kind: str, value: Scalar, said: str) -> None:
     match name:
         case "name" | "statusMessage":
-            fits = isinstance(value, str)
+            fits = kind == "text"
         case "status" | "kind":
-            fits = equal and type(value) is int
-        case "duration":
-            fits = type(value) in (int, float) and operator in _ORDERED | {"=", "!="}
+            fits = operator in _EQUAL and kind == "word"
+        case "duration" | "trace:duration":
+            fits = kind == "duration" and operator in _ORDERED | _EQUAL
         case "nestedSetParent":
-            fits = (operator, value) in (("<", 0), ("=", -1))
+            fits = (operator, value) in (("<", 0), ("=", -1)) and kind == "number"
         case _:
-            fits = equal and isinstance(value, str) and re.fullmatch(r"(?:[0-9a-fA-F]{2}){1,16}", value) is not None
+            digits = 32 if name == "trace:id" else 16
+            fits = operator in _EQUAL and re.fullmatch(f"[0-9a-fA-F]{{1,{digits}}}", str(value)) is not None and kind == "text"
     if not fits:
         raise NotSpokenError(said)

@@ -1,15 +1,19 @@
-"""Capacity and trends: how full everything is, how long until it is too full, and whether what comes in is as usual."""
+"""Capacity and trends: how full everything is, how long until it is too full, and whether what comes in is as usual.
+
+Trends are read from recording rules (`telemetry.recording`), which say what they are fitted to and what they are compared with:
+the legends repeat it, so that nobody takes a line through an hour for one through four weeks.
+"""
 
 from dashboards.page import Ask, Page, Panel, Query, Row
 from telemetry import metrics as m
 from telemetry.hops import BY_NAME
+from telemetry.recording import bands, days, forecasts, golden
 
 UID = "spillway-capacity"
 ask = Ask()
-# Kinesis keeps records for a day unless told otherwise; a reader that is further behind than that loses them.
-RETENTION_SECONDS = 86400
-FAR_DAYS = 365
-_BYTES, _RECORDS = m.KINESIS_WRITE_BYTES.name, m.KINESIS_SHARD_RECORDS.name
+# Readers that are behind by seconds of a day would be a line along the bottom.
+_BUT_READERS = f'{{resource!="{forecasts.RETENTION}"}}'
+_FAR = f"{forecasts.DAYS_MAX} days means: not in sight."
 
 
 def page() -> Page:
@@ -19,18 +23,12 @@ def page() -> Page:
         description="How full everything is, how many days are left, and whether tenants and types send what they usually send.",
         rows=(
             Row("How full", _fullness()),
-            Row("How long until it is full", _forecasts()),
-            Row("As usual? By tenant and type", _trends()),
+            Row("How long until it is full, and how far to trust that", _forecasts()),
+            Row("As usual? By tenant and type", _bands()),
+            Row("Day by day: each point is of the 24 hours before it", _days()),
         ),
         from_ago="now-6h",
     )
-
-
-def _shard_use() -> str:
-    """Share of a shard's limits, the greater of bytes (1 MiB/s) and records (1,000/s)."""
-    size = f"({ask.rate(_BYTES, 'stream, shard')} / 1048576)"
-    records = f"({ask.rate(_RECORDS, 'stream, shard')} / 1000)"
-    return f"({size} >= {records}) or {records}"
 
 
 def _fullness() -> tuple[Panel, ...]:
@@ -41,7 +39,7 @@ def _fullness() -> tuple[Panel, ...]:
             "percentunit",
             "Of what a shard takes (1 MiB or 1,000 records a second), the greater of the two.",
             "Above 80 %: split it. One far above the others: a hot key.",
-            (Query(_shard_use(), "{{stream}} {{shard}}"),),
+            (Query(golden.SHARD_USE, "{{stream}} {{shard}}"),),
             width=8,
             limit=0.8,
             hop="kinesis",
@@ -97,7 +95,7 @@ def _fullness() -> tuple[Panel, ...]:
             "percentunit",
             "At 100 % the oldest traces go, which is by design.",
             "Raise the limit if traces are gone before you need them.",
-            (Query(BY_NAME["telemetry"].saturation.at(ask.window), "store"),),
+            (Query(forecasts.of(forecasts.USE, forecasts.STORE), "store"),),
             width=8,
             limit=0.95,
             hop="telemetry",
@@ -106,58 +104,173 @@ def _fullness() -> tuple[Panel, ...]:
 
 
 def _forecasts() -> tuple[Panel, ...]:
-    left = f"({ask.now('max', m.STORE_LIMIT_BYTES.name)} - {ask.now('max', m.STORE_BYTES.name)})"
-    growth = f"max(deriv({m.STORE_BYTES.name}[1h]))"
+    limit = forecasts.BY_NAME[forecasts.SHARDS].limit
     return (
+        Panel(
+            f"Shards: days to {limit:.0%}",
+            "d",
+            f"A day's fullest minute of the fullest shard, at its growth; what the growth is fitted to is named. {_FAR}",
+            "Below a week: split the stream's shards. After a split the old peak counts for a day. Fitted to the last hour: do "
+            "not believe it yet.",
+            (Query(_left(forecasts.SHARDS), "{{stream}}: {{fitted_to}}"),),
+            "number",
+            width=10,
+            height=5,
+            limit=7.0,
+            falling=True,
+            hop="kinesis",
+        ),
         Panel(
             "Trace store: days to its limit",
             "d",
-            f"At the growth of the last hour. {FAR_DAYS} means: not in sight.",
-            "Below a week: raise the limit or sample less.",
-            (Query(f"clamp({left} / clamp_min({growth}, 1e-9) / 86400, 0, {FAR_DAYS})", "days"),),
+            f"Disk that traces take, at its growth; what the growth is fitted to is named. {_FAR} 0 days: full, and the oldest "
+            "traces go, which is by design.",
+            "Below a week: raise the limit or sample less, if traces go before you need them.",
+            (Query(_left(forecasts.STORE), "store: {{fitted_to}}"),),
             "number",
+            width=6,
+            height=5,
             limit=7.0,
             falling=True,
             hop="telemetry",
         ),
         Panel(
-            "Readers: hours until records are forgotten",
+            "Readers: time until records are forgotten",
             "s",
-            "Kinesis keeps a record for a day. What is left of that for the reader that is furthest behind.",
+            f"How long until a reader is as far behind as Kinesis remembers ({forecasts.RETENTION_SECONDS // 3600} hours), if it "
+            f"goes on falling behind as in the last 15 minutes. {_FAR}",
             "Below half a day: lengthen the stream's retention first, then mend the reader.",
-            (Query(f"{RETENTION_SECONDS} - {ask.now('max', m.CONSUMER_BEHIND_SECONDS.name, 'part')}", "{{part}}"),),
+            (Query(f"{forecasts.HOURS_TO_LOSS} * 3600", "{{part}}"),),
             "number",
-            limit=RETENTION_SECONDS / 2,
+            width=8,
+            height=5,
+            limit=forecasts.RETENTION_SECONDS / 2,
             falling=True,
             hop="redactor",
+        ),
+        Panel(
+            "Use, and what was forecast for now",
+            "percentunit",
+            "The forecast was made as long ago as its name says. Where both lines lie on each other, forecasts can be trusted.",
+            "Lines that part: something has changed since then. Find out what before you believe the days above.",
+            (
+                Query(f"max by (resource) ({forecasts.USE}{_BUT_READERS})", "{{resource}}"),
+                Query(f"max by (resource, ahead) ({forecasts.FORECAST}{_BUT_READERS})", "{{resource}}, {{ahead}} ago"),
+            ),
+            hop="kinesis",
+        ),
+        Panel(
+            "Error of the forecast for now",
+            "percentunit",
+            "How far what was forecast for now is from what is now, as a share of what there is: for shards and store as it was "
+            "forecast a day ago, for readers an hour ago, or as long ago as there has been a forecast.",
+            "Above 10 %: the days above are worth nothing until the new course is in the history that they are fitted to.",
+            (Query(f"max by (resource, ahead) ({forecasts.FORECAST_ERROR})", "{{resource}}, {{ahead}} ago"),),
+            limit=0.1,
+            hop="kinesis",
         ),
     )
 
 
-def _trends() -> tuple[Panel, ...]:
+def _left(resource: str) -> str:
+    return forecasts.of(forecasts.DAYS_TO_LIMIT, resource)
+
+
+def _bands() -> tuple[Panel, ...]:
     return (
         Panel(
             "Stored events by tenant and type",
             "eps",
-            "What each tenant sends of each type.",
+            "What each tenant sends of each type, over 5 minutes.",
             "A line that stops: ask that tenant what was released.",
-            (Query(ask.rate(m.DOOR_TENANT_EVENTS.name, "tenant, type"), "{{tenant}} {{type}}"),),
+            (Query(_named(bands.RATE), "{{of}}"),),
             hop="grpc-door",
         ),
         Panel(
-            "How unusual, against the last hour",
+            "What is usual now, and compared with what",
+            "eps",
+            f"From and to: {bands.WIDTHS} widths either side of the mean of the same hour of the last 4 weeks; without two such "
+            "weeks of the last 7 days, without two such days of the last hours. The name says which.",
+            "Compared with the last hours alone, a daily rhythm looks unusual at its edges.",
+            (
+                Query(_named(bands.UPPER), "{{of}} to, {{compared_with}}"),
+                Query(_named(bands.LOWER), "{{of}} from, {{compared_with}}"),
+            ),
+            hop="grpc-door",
+        ),
+        Panel(
+            "How unusual",
             "short",
-            "How many standard deviations each tenant's rate of a type is away from its mean of the last hour. Compared with "
-            "the last hour alone: a daily rhythm looks unusual at its edges.",
+            "How many widths of its band each rate is away from what is expected. A width is a standard deviation, but at least "
+            f"a tenth of the mean and {bands.WIDTH_EVENTS_PER_SECOND_MIN:g} events/s. A tenant that is expected and gone: 0.",
             "Above 3: look at that line beside. Many lines at once: it is us, not a tenant.",
-            (Query(_unusual(), "{{tenant}} {{type}}"),),
-            limit=3.0,
+            (Query(f"abs({_named(bands.DEVIATIONS)})", "{{of}}: {{compared_with}}"),),
+            limit=float(bands.WIDTHS),
+            hop="grpc-door",
+        ),
+        Panel(
+            "Compared with what, how many",
+            "short",
+            "Of how many tenants and types what is usual is known from weeks, from days, or only from hours.",
+            "Many at the last hours: Prometheus has lost its history, or everything is new.",
+            (Query(f"count by (compared_with) ({bands.DEVIATIONS})", "{{compared_with}}"),),
             hop="grpc-door",
         ),
     )
 
 
-def _unusual() -> str:
-    """Deviations from the mean, each at least 0.1 events/s wide, so that a trickle that stops is no alarm."""
-    rate = ask.rate(m.DOOR_TENANT_EVENTS.name, "tenant, type")
-    return f"abs({rate} - avg_over_time(({rate})[1h:15s])) / clamp_min(stddev_over_time(({rate})[1h:15s]), 0.1)"
+def _named(series: str) -> str:
+    """With a label `of`: tenant and type without its package, short enough for a legend."""
+    short = f'label_replace({series}, "of", "$1", "type", "(?:.*[.])?(.+)")'
+    return f'label_join({short}, "of", " ", "tenant", "of")'
+
+
+def _days() -> tuple[Panel, ...]:
+    none = f'label_replace(max({golden.TRAFFIC}{{hop="redactor"}}) * 0, "stage", "none", "", "")'
+    return (
+        Panel(
+            "Events a day, by tenant and type",
+            "short",
+            "Events that the gRPC door stored, whichever door they came by. A trend and no account: `spillway ledger` counts.",
+            "A tenant that fades over days: ask before it leaves.",
+            (Query(_named(days.EVENTS), "{{of}}"),),
+            width=8,
+            hop="grpc-door",
+        ),
+        Panel(
+            "Bytes a day, by stream",
+            "bytes",
+            "What was confirmed by Kinesis.",
+            "Growing faster than events: events have become bigger. See who sends what.",
+            (Query(days.BYTES, "{{stream}}"),),
+            width=8,
+            hop="kinesis",
+        ),
+        Panel(
+            "A day's fullest minute, by shard",
+            "percentunit",
+            "Peak use of each shard. A shard above the others day after day holds a hot key.",
+            "Above 80 %: split it.",
+            (Query(days.SHARD_PEAK, "{{stream}} {{shard}}"),),
+            width=8,
+            limit=0.8,
+            hop="kinesis",
+        ),
+        Panel(
+            "Dead letters a day",
+            "short",
+            "Events that could not go on, by hop and reason. They are kept whole.",
+            "Rising from day to day: a producer's release. Read one with `spillway dlq`, mend, replay.",
+            (Query(f"{days.DEAD_LETTERS} or {none}", "{{stage}} {{reason}}"),),
+            traces='{ span.spillway.final = "dead_letter" }',
+        ),
+        Panel(
+            "A day's freshness by exit, 99th percentile",
+            "s",
+            "From the door's accept time to being visible: 99 of 100 events of the day were within this.",
+            "Rising from day to day: the exit is outgrown. See Spark, of what it can take.",
+            (Query(days.FRESHNESS, "{{exit}}"),),
+            limit=BY_NAME["lake"].latency.limit,
+            hop="lake",
+        ),
+    )

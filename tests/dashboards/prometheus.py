@@ -1,7 +1,9 @@
-"""Debian's Prometheus for a test: on a free port, over one file of targets, ended by the test."""
+"""Debian's Prometheus for a test: on a free port, over one file of targets, with the recording rules, ended by the test.
+
+`promtool`, of the same package, checks rules and plays stories to them.
+"""
 
 import json
-import shutil
 import socket
 import subprocess
 import time
@@ -12,11 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.stack.debian import Debian
+from telemetry.recording import rules_text
 
 READY_SECONDS_MAX, END_SECONDS_MAX, ASK_SECONDS_MAX = 20, 10, 10
+PROMTOOL_SECONDS_MAX = 120
 CACHE = Path(__file__).parents[2] / ".cache"
 
 
@@ -41,13 +45,18 @@ class Prometheus:
 
 @contextmanager
 def prometheus(folder: Path, targets: Path) -> Iterator[Prometheus]:
-    """Scrapes the targets each second."""
-    config = folder / "prometheus.yml"
-    scrape = {"job_name": "spillway", "file_sd_configs": [{"files": [str(targets)]}]}
+    """Scrapes the targets each second, and evaluates the rules as often."""
+    config, rules = folder / "prometheus.yml", folder / "recording.json"
+    rules.write_text(rules_text(interval_seconds=1))
     # JSON is YAML.
-    config.write_text(json.dumps({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [scrape]}))
+    told = {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "rule_files": [str(rules)],
+        "scrape_configs": [{"job_name": "spillway", "file_sd_configs": [{"files": [str(targets)]}]}],
+    }
+    config.write_text(json.dumps(told))
     url = f"http://127.0.0.1:{_free_port()}"
-    command = [_program(), f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
+    command = [program("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
     command += [f"--web.listen-address={url.removeprefix('http://')}", "--enable-feature=exemplar-storage", "--log.level=warn"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -63,13 +72,17 @@ def prometheus(folder: Path, targets: Path) -> Iterator[Prometheus]:
                 process.wait()
 
 
-def _program() -> str:
-    installed = shutil.which("prometheus")
-    if installed:
-        return installed
-    # The stack fetches it the same way, into the same cache.
-    root = Debian(CACHE)._fetched("prometheus", lambda _: ("prometheus",))
-    return str(root / "usr/bin/prometheus")
+def program(name: Literal["prometheus", "promtool"]) -> str:
+    """Installed, or from the stack's cache."""
+    return str(Debian(CACHE).prometheus().programs / name)
+
+
+def promtool(*arguments: str) -> str:
+    """What promtool complains of; empty if it is content."""
+    done = subprocess.run(
+        [program("promtool"), *arguments], capture_output=True, text=True, timeout=PROMTOOL_SECONDS_MAX, check=False
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

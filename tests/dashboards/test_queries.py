@@ -1,4 +1,4 @@
-"""Every query of every panel, asked of a real Prometheus that scrapes the stand-in pipeline."""
+"""Every query of every panel, asked of a real Prometheus that scrapes the stand-in pipeline and evaluates the recording rules."""
 
 import math
 import time
@@ -10,13 +10,16 @@ import pytest
 from dashboards import cost
 from dashboards.queries import all_queries, resolve
 from telemetry.hops import HOPS
+from telemetry.recording import LABELS, RECORDS, Record, bands, forecasts
 from tests.dashboards.prometheus import Prometheus, prometheus
 from tests.dashboards.stand_in import stand_in
 
 pytestmark = pytest.mark.stack
 # Long enough for two samples of a rate, as the live run has at its scrape interval.
 WINDOW = "10s"
-SAMPLES_WANTED, FILLED_SECONDS_MAX = 18, 45
+# What comes last: use of shards is a minute old before it counts, and 10 s more make the first forecast that can be judged.
+LAST = forecasts.of(forecasts.FORECAST_ERROR, forecasts.SHARDS)
+SAMPLES_WANTED, FILLED_SECONDS_MAX = 18, 120
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         pipeline.write_targets(folder / "targets.json")
         with prometheus(folder, folder / "targets.json") as server:
             ends = time.monotonic() + FILLED_SECONDS_MAX
-            while not server.query(f"min(count_over_time(up[1m])) >= {SAMPLES_WANTED}"):
+            while not server.query(f"min(count_over_time(up[1m])) >= {SAMPLES_WANTED} and on () {LAST}"):
                 assert time.monotonic() < ends, "the stand-in is not scraped"
                 time.sleep(0.5)
             yield server
@@ -45,6 +48,21 @@ def trouble(server: Prometheus, query: str) -> str:
         return "empty"
     numbers = [float(each["value"][1]) for each in series]
     return "" if all(math.isfinite(number) for number in numbers) else "not a number"
+
+
+def test_every_record_is_made_and_has_the_labels_that_it_declares(scraped: Prometheus) -> None:
+    made: dict[str, set[str]] = {}
+    for each in scraped.query('{__name__=~".+:.+:.+"}'):
+        made.setdefault(each["metric"].pop("__name__"), set()).update(each["metric"])
+    assert {name: set(labels) for name, labels in LABELS.items()} == made
+    # Weeks and days have not gone by yet.
+    due = [each for each in RECORDS if each.fixed.get("compared_with") not in (bands.WEEKS, bands.DAYS)]
+    assert [] == [(each.title, why) for each in due if (why := trouble(scraped, selector(each)))]
+
+
+def selector(record: Record) -> str:
+    fixed = {"__name__": record.name, **record.fixed}
+    return "{" + ",".join(f'{label}="{value}"' for label, value in fixed.items()) + "}"
 
 
 @pytest.mark.parametrize(("query", "why"), [("no_such_metric", "empty"), ("0 / (up * 0)", "not a number")])

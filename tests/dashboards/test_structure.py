@@ -14,6 +14,7 @@ from dashboards.queries import UnknownVariable, all_queries, dashboards, panels,
 from telemetry import metrics as m
 from telemetry.hops import HOPS
 from telemetry.metrics import CATALOGUE
+from telemetry.recording import LABELS, forecasts
 from tests.dashboards.stand_in import LABEL_VALUES, label_sets
 
 BOARDS = dashboards()
@@ -125,7 +126,7 @@ def test_the_overview_has_symptoms_first_hops_in_the_order_of_the_path_and_cause
     assert ("Is it well? What users feel", "Possible causes") == (rows[0], rows[-1])
 
 
-def test_every_metric_of_a_query_is_in_the_catalogue_and_has_the_labels_that_are_used() -> None:
+def test_every_metric_of_a_query_is_in_the_catalogue_or_recorded_and_has_the_labels_that_are_used() -> None:
     assert [] == [(uid, title, complaint) for uid, title, query in all_queries() for complaint in complaints(query)]
 
 
@@ -134,7 +135,8 @@ def test_every_metric_of_the_catalogue_is_on_some_dashboard() -> None:
     assert [] == [name for name in METRICS if not re.search(rf"\b{name}(_bucket|_count|_sum)?\b", shown)]
 
 
-_SELECTOR = re.compile(r"\b(spillway_\w+|up|scrape_\w+)\b(?:\{([^}]*)\})?")
+# Metrics of the catalogue, Prometheus' own, and what is recorded.
+_SELECTOR = re.compile(r"\b(spillway_\w+|up|scrape_\w+|\w+:\w+:\w+)\b(?:\{([^}]*)\})?")
 _BY = re.compile(r"\bby\s*\(([^)]*)\)")
 
 
@@ -143,17 +145,23 @@ def complaints(query: str) -> list[str]:
     found = []
     used: set[str] = set()
     for name, inside in _SELECTOR.findall(query):
-        base = METRICS.get(name) or METRICS.get(re.sub(r"_(bucket|count|sum)$", "", name))
-        if base is None and name not in PROMETHEUS_OWN:
+        has = labels_of(name)
+        if has is None:
             found.append(f"no metric {name}")
             continue
-        has = {*(base.labels if base else ()), *EVERY_TARGET_HAS}
         used |= has
         found += [
             f"{name} has no label {label}" for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", inside) if label not in has
         ]
     by = {label.strip() for group in _BY.findall(query) for label in group.split(",")}
     return [*found, *(f"nothing has a label {label}" for label in sorted(by - used))]
+
+
+def labels_of(name: str) -> set[str] | None:
+    if name in LABELS:
+        return set(LABELS[name])
+    base = METRICS.get(name) or METRICS.get(re.sub(r"_(bucket|count|sum)$", "", name))
+    return {*base.labels, *EVERY_TARGET_HAS} if base else EVERY_TARGET_HAS if name in PROMETHEUS_OWN else None
 
 
 @pytest.mark.parametrize(
@@ -163,6 +171,9 @@ def complaints(query: str) -> list[str]:
         (f'rate({m.DOOR_EVENTS.name}{{tenant="a"}}[1m])', [f"{m.DOOR_EVENTS.name} has no label tenant"]),
         (f"sum by (shard) ({m.DOOR_EVENTS.name})", ["nothing has a label shard"]),
         (f'sum by (door, worker) ({m.DOOR_EVENTS.name}{{status!="retry"}})', []),
+        ("max(tenant:events:rate9m)", ["no metric tenant:events:rate9m"]),
+        (f'{forecasts.USE}{{worker="a"}}', [f"{forecasts.USE} has no label worker"]),
+        (f'max by (stream) ({forecasts.USE}{{resource="shards"}})', []),
     ],
 )
 def test_wrong_names_are_seen(query: str, complaint: list[str]) -> None:

@@ -127,7 +127,7 @@ def one_each(spans: Sequence[Span]) -> list[Span]:
     chosen: dict[tuple[str, str], Span] = {}
     for span in spans:
         known = chosen.setdefault((span.trace_id, span.span_id), span)
-        if (not span.rebuilt, span.began_ns) > (not known.rebuilt, known.began_ns):
+        if (not span.rebuilt, span.began_ns) >= (not known.rebuilt, known.began_ns):
             chosen[(span.trace_id, span.span_id)] = span
     return list(chosen.values())
 

@@ -49,14 +49,19 @@ def explain(event_id: str, tenant: str | None, source: str | None, since: dateti
     known, sightings = journey(wanted, _sources(settings))
     told, untold = _told(StoreAddress.of(store), known)
     console = Console(width=None if os.isatty(1) else 160, highlight=False)
-    console.print(_headline(known))
+    code = answer(console, known, sightings, told, untold)
+    if code:
+        raise SystemExit(code)
+
+
+def answer(console: Console, known: Wanted, sightings: list[Sighting], told: Told | None, untold: str) -> int:
+    """Print what is known, and return the exit code. `untold` says why there is no `told`."""
+    console.print(_headline(known), soft_wrap=True)
     console.print(_table(known, sightings))
     _show_told(console, told, untold)
     rejected = _rejected(told)
-    console.print(Text(_conclusion(sightings, rejected, untold)))
-    code = _exit_code(sightings, rejected)
-    if code:
-        raise SystemExit(code)
+    console.print(Text(_conclusion(sightings, rejected, untold)), soft_wrap=True)
+    return _exit_code(sightings, rejected)
 
 
 def _exit_code(sightings: list[Sighting], rejected: str) -> int:
@@ -87,7 +92,7 @@ def _told(address: StoreAddress, known: Wanted) -> tuple[Told | None, str]:
 
 def _show_told(console: Console, told: Told | None, untold: str) -> None:
     if told is None:
-        console.print(Text(f"Times at each hop: UNKNOWN, {plain(untold)}", "yellow"))
+        console.print(Text(f"Times at each hop: UNKNOWN, {plain(untold)}", "yellow"), soft_wrap=True)
         return
     for fate in told.fates:
         show_fate(console, fate, told.last_signs)

@@ -143,9 +143,10 @@ def _since_redriven(spans: list[Span]) -> tuple[list[Span], str]:
     dead = [span for span in spans if span.final == "dead_letter"]
     if door is None or not dead or door.began_ns < max(span.ended_ns for span in dead) + SENT_AGAIN_SECONDS_MIN * 1e9:
         return spans, ""
+    died_at = {span.base for span in dead}
     lived = []
     for span in spans:
-        if span not in dead:
+        if span.base not in died_at:
             lived.append(span)
         elif _ORDER.get(span.base, len(_ORDER)) < _ORDER[GRPC_DOOR]:
             lived.append(replace(span, attributes={**span.attributes, "spillway.final": ""}))
@@ -157,7 +158,8 @@ _ENDS = {"dead_letter": Became.DEAD_LETTER, "rejected": Became.REJECTED}
 
 def _became(path: Path, steps: Sequence[Step]) -> tuple[Became, str, str]:
     """What became of it, where, and why."""
-    if all(step.state is State.PASSED for step in steps if step.hop in EXITS):
+    # An exit whose own span was lost, and not that of its commit, has the event.
+    if all(step.state in (State.PASSED, State.MISSING) for step in steps if step.hop in EXITS):
         return Became.DELIVERED, "", ""
     ends = [step.span for step in steps if step.state is State.ENDED and step.span is not None]
     if ends:

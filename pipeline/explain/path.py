@@ -176,7 +176,8 @@ class Path:
 
     def _skew_seconds(self, span: Span) -> float:
         before = self.own.get(self.before.get(span.hop, ""))
-        if before is None or span.rebuilt or before.rebuilt:
+        # The backup's span begins when the event was accepted, which for the transcoder's events was at the other door.
+        if before is None or span.rebuilt or before.rebuilt or span.base == BACKUP:
             return 0.0
         seconds = (before.began_ns - span.began_ns) / 1e9
         return seconds if seconds >= SKEW_SECONDS_MIN else 0.0

@@ -17,21 +17,29 @@ from pipeline.explain.fate import SENT_AGAIN_SECONDS_MIN, Became, Fate
 from pipeline.explain.path import BACKUP, State, Step
 from pipeline.explain.told import Batch, LastSign, Told
 from pipeline.explain.verdict import advice, outcome, seconds_text, sentence
-from telemetry.journey import WAITED, Span
+from telemetry.journey import Span, journey
 from telemetry.store_client import Line
 
 # Blocks that are shown; --json has all.
 EVENTS_MAX = 20
 TEXT_CHARS_MAX = 300
+SENTENCE_CHARS_MAX = 2_000
 BAR_CHARS = 28
-# On a terminal narrower than this a bar is half as long.
+# On a terminal narrower than this a bar is half as long, and of a sequence number's 56 digits the last are shown.
 WIDE_CHARS_MIN = 120
-# Where nobody looks, a row is one line: a sequence number alone has 56 digits.
+DIGITS_SHOWN = 8
+# Where nobody looks, a row is one line.
 PIPED_CHARS = 260
 _MARKS = {"wait": ("·", "."), "work": ("█", "#"), "rebuilt": ("▒", "="), "beyond": ("→", ">")}
 _STYLES = {State.ENDED: "red", State.FAILED: "red", State.WAITS: "yellow", State.MISSING: "yellow"}
 _FATE_STYLES = {Became.DELIVERED: "green", Became.WAITS: "yellow", Became.UNTOLD: "yellow", Became.SEND_AGAIN: "yellow"}
 _LEVEL_STYLES = {"warning": "yellow", "error": "red", "critical": "red"}
+_COUNTS = {
+    "messaging.batch.message_count": "messages",
+    "spillway.batch.records": "records",
+    "spillway.etl.rows": "rows loaded",
+    "spillway.etl.duplicates": "duplicates",
+}
 # Said elsewhere in a line's row.
 _SAID_APART = frozenset(("part", "worker", "level", "event", "time", "trace_id"))
 
@@ -69,26 +77,24 @@ def show_trace(console: Console, told: Told) -> None:
 
 def show_fate(console: Console, fate: Fate, last_signs: Sequence[LastSign] = ()) -> None:
     console.print()
-    console.print(_headline(fate))
+    console.print(_headline(fate), soft_wrap=True)
     console.print(_rows(console, fate))
-    console.print(Text(plain(sentence(fate), 2_000), _FATE_STYLES.get(fate.became, "red")))
+    said = [Text(plain(sentence(fate), SENTENCE_CHARS_MAX), _FATE_STYLES.get(fate.became, "red"))]
     if fate.became is Became.WAITS:
-        for sign in last_signs:
-            if sign.hop == fate.at:
-                console.print(Text(plain(sign.text, 2_000)))
-    todo = advice(fate)
-    if todo:
-        console.print(Text(plain(todo, 2_000)))
+        said += [Text(plain(sign.text, SENTENCE_CHARS_MAX)) for sign in last_signs if sign.hop == fate.at]
+    said += [Text(plain(todo, SENTENCE_CHARS_MAX))] if (todo := advice(fate)) else []
+    for text in said:
+        console.print(text, soft_wrap=True)  # not broken up: commands in it are to be pasted
 
 
 def show_batch(console: Console, batch: Batch) -> None:
     console.print()
     span = batch.span
     console.print(Text.assemble(("Batch ", "bold"), plain(span.name), f" at {plain(span.hop)}"))
+    waited_seconds = journey(span.trace_id, [span]).bars[0].waited_seconds
     facts = [f"began {clock(span.began_ns)} UTC", f"took {seconds_text(span.seconds)}", plain(span.worker)]
-    waited = span.attributes.get(WAITED, "")
-    facts += [f"waited {waited} s"] if waited else []
-    facts += [f"{name.rsplit('.', 1)[-1].replace('_', ' ')} {plain(value)}" for name, value in _counts(span)]
+    facts += [f"waited {seconds_text(waited_seconds)}"] if waited_seconds else []
+    facts += [f"{plain(span.attributes[name])} {words}" for name, words in _COUNTS.items() if name in span.attributes]
     console.print(Text("  " + ", ".join(fact for fact in facts if fact)))
     if span.failed:
         console.print(Text(f"  {_failure(span)}", "red"))
@@ -135,7 +141,8 @@ def _headline(fate: Fate) -> Text:
 
 def _rows(console: Console, fate: Fate) -> Table:
     table = _table(console, "hop", "worker", "waited", "took", "", "outcome")
-    axis = Axis.of(fate, BAR_CHARS if console.width >= WIDE_CHARS_MIN else BAR_CHARS // 2)
+    wide = console.width >= WIDE_CHARS_MIN
+    axis = Axis.of(fate, BAR_CHARS if wide else BAR_CHARS // 2)
     for step in fate.steps:
         name = f"  {step.hop.split('/', 1)[-1]}" if step.part else step.hop
         style = _STYLES.get(step.state, "" if step.span else "dim")
@@ -146,26 +153,34 @@ def _rows(console: Console, fate: Fate) -> Table:
             Text(seconds_text(step.waited_seconds) if span and step.waited_seconds else ""),
             Text(seconds_text(step.took_seconds) if span else ""),
             Text(bar(step, axis, console.encoding), style),
-            Text(plain(_outcome(step, fate)), style),
+            Text(plain(_outcome(step, wide)), style),
         )
     return table
 
 
-def _outcome(step: Step, fate: Fate) -> str:
-    if step.span is not None:
-        words = outcome(step.span, ended=step.state is State.ENDED)
-        if step.skew_seconds:
-            why = "it was sent again" if step.skew_seconds >= SENT_AGAIN_SECONDS_MIN else "clocks differ, or it was sent twice"
-            words += f", began {seconds_text(step.skew_seconds)} before the hop before it: {why}"
-        return words
+def _outcome(step: Step, wide: bool) -> str:
+    span = step.span
+    if span is None:
+        return _silence(step)
+    words = [outcome(span, ended=step.state is State.ENDED)]
+    if step.skew_seconds:
+        why = "it was sent again" if step.skew_seconds >= SENT_AGAIN_SECONDS_MIN else "clocks differ, or it was sent twice"
+        words.append(f"began {seconds_text(step.skew_seconds)} before the hop before it: {why}")
+    said = ", ".join(word for word in words if word)
+    sequence_number = span.attributes.get("messaging.aws_kinesis.sequence_number", "")
+    cut = not wide and len(sequence_number) > DIGITS_SHOWN
+    return said.replace(sequence_number, f"…{sequence_number[-DIGITS_SHOWN:]}") if cut else said
+
+
+def _silence(step: Step) -> str:
     match step.state:
         case State.WAITS:
             overdue = ", overdue" if step.overdue else ""
             return f"waits for {step.hop}{overdue} (the event's last sign was {seconds_text(step.since_seconds)} ago)"
         case State.MISSING:
-            return "missing: no span, though later hops have the event"
+            return "missing: no span, though the event went on"
         case State.NEVER:
-            return f"never reached: it ended at {fate.at}" if fate.at else "never reached"
+            return "never reached"
         case State.SILENT:
             return "says nothing: it was not to be traced"
     return "not yet"
@@ -223,8 +238,3 @@ def _words(line: Line) -> Text:
 
 def _failure(span: Span) -> str:
     return f"failed: {plain(span.error)}" if span.failed else ""
-
-
-def _counts(span: Span) -> list[tuple[str, str]]:
-    wanted = ("messaging.batch.message_count", "spillway.batch.records", "spillway.etl.rows", "spillway.etl.duplicates")
-    return [(name, span.attributes[name]) for name in wanted if name in span.attributes]

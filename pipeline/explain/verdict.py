@@ -106,8 +106,7 @@ def _beside(fate: Fate) -> str:
         said.append(f"Delivered at {_and(fate.exits)}.")
     missing = fate.hops(State.MISSING)
     if missing:
-        whose = _and(missing)
-        said.append(f"No span of {whose}, though later hops have the event: lost on the way to the store, or not there yet.")
+        said.append(f"No span of {_and(missing)}, though the event went on: lost on the way to the store, or not there yet.")
     backup = fate.step(BACKUP)
     if fate.became is Became.DELIVERED and backup is not None and backup.state is State.WAITS:
         usual = seconds_text(patience_seconds(BACKUP))

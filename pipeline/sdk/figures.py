@@ -18,6 +18,7 @@ from telemetry.metrics import (
     SDK_EVENTS,
     SDK_PENDING_EVENTS,
     SDK_SEND_SECONDS,
+    TELEMETRY_ITEMS,
     Metrics,
 )
 
@@ -45,6 +46,7 @@ class Figures:
         self._last_limit_bytes = 0
         self._events = {fate: metrics.counter(SDK_EVENTS, outcome=fate.value) for fate in Fate}
         self._seconds = metrics.histogram(SDK_SEND_SECONDS)
+        self._dropped = metrics.counter(TELEMETRY_ITEMS, signal="spans", outcome="dropped")
         metrics.gauge(SDK_PENDING_EVENTS).set_function(lambda: self._sum(lambda buffer: buffer.pending_count))
         metrics.gauge(SDK_BUFFER_BYTES).set_function(lambda: self._sum(lambda buffer: buffer.bytes_used))
         metrics.gauge(SDK_BUFFER_LIMIT_BYTES).set_function(
@@ -69,6 +71,10 @@ class Figures:
         for fate, count in events.items():
             if count:
                 self._events[fate].inc(count)
+
+    def span_dropped(self) -> None:
+        """A traced event will have no span."""
+        self._dropped.inc()
 
     def waited(self, ages: Iterable[tuple[float, int]], examples: Iterable[tuple[float, str]]) -> None:
         """From `send` to its end, of events that had one: seconds, and how many; of traced ones, which are not among those,

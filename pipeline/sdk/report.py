@@ -83,11 +83,11 @@ class Report:
         spans: "SdkSpans | None",
         figures: "Figures | None",
         *,
-        span_dropped: Callable[[], None] = lambda: None,
         kept_max: int = KEPT_MAX,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.spans, self._figures = spans, figures
-        self._kept_max, self._span_dropped = kept_max, span_dropped
+        self._kept_max, self._clock = kept_max, clock
         self._lock = threading.Lock()
         self.times = SendTimes()
         self._kept: dict[int, Kept] = {}
@@ -114,7 +114,8 @@ class Report:
             if len(self._kept) < self._kept_max:
                 self._kept[number] = kept
                 return
-        self._span_dropped()
+        if self._figures is not None:
+            self._figures.span_dropped()
 
     def taken(self, first_number: int) -> None:
         """A new batch goes out: whatever is before it is finished."""
@@ -133,7 +134,7 @@ class Report:
     ) -> None:
         """The fate of these, by ascending number, is final, and counted in `stats`. `attempts`: of those not accepted, by number,
         how often they were sent, and of the others how often in vain before this answer's call; None: it is not known."""
-        now, now_ns = time.monotonic(), time.time_ns()
+        now, now_ns = self._clock(), time.time_ns()
         with self._lock:
             stretches = self.times.stretches(entries)
             kept = self._take_kept(entries)

@@ -52,6 +52,8 @@ class SdkTelemetry:
     tracer: "Tracer | None" = None
     metrics: "Metrics | None" = None
     _shipper: "Shipper[Any] | None" = None
+    # What the shipper counts with: the caller's, or its own.
+    _counted: "Metrics | None" = None
     _endpoint: str = ""
 
     @classmethod
@@ -75,15 +77,16 @@ class SdkTelemetry:
         from telemetry.tracing import Tracer
 
         send = span_sender(endpoint, settings.ship_timeout_seconds)
+        counted = metrics or Metrics()
         shipper = Shipper(
             "spans",
             send,
-            metrics or Metrics(),
+            counted,
             queue_items_max=settings.queue_items_max,
             ship_seconds=settings.ship_seconds,
         )
         tracer = Tracer(part, worker or f"{part}-{os.getpid()}", shipper.put, settings, scrub=mask)
-        return cls(tracer, metrics, shipper, endpoint)
+        return cls(tracer, metrics, shipper, counted, endpoint)
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] | None = None) -> "SdkTelemetry":
@@ -93,12 +96,18 @@ class SdkTelemetry:
 
     def end(self, timeout_seconds: float = END_SECONDS_MAX) -> None:
         """Ship what is left, within the bound. Spans that are lost are told in the log; no event is touched."""
-        if self._shipper is None:
+        if self._shipper is None or self._counted is None:
             return
         in_time = self._shipper.flush(timeout_seconds / 2)
         self._shipper.close(timeout_seconds / 4)
-        if not in_time:
-            LOG.warning("not all spans could be shipped to %s in %s s; no event is touched", self._endpoint, timeout_seconds)
+        from telemetry.metrics import TELEMETRY_ITEMS
+
+        fates = {fate: self._counted.value(TELEMETRY_ITEMS, signal="spans", outcome=fate) for fate in ("failed", "dropped")}
+        if not in_time or any(fates.values()):
+            LOG.warning(
+                "not all spans could be shipped to %s (%d failed, %d dropped%s); no event is touched by that",
+                self._endpoint, fates["failed"], fates["dropped"], "" if in_time else ", the rest not in time",
+            )  # fmt: skip
 
 
 def report_of(reports: Reports) -> Report | None:

@@ -12,6 +12,7 @@ from pipeline.gen.spillway.v1.collector_pb2 import EventStatus, PublishResponse,
 from pipeline.schema.registry import Registry
 from pipeline.sdk.client import Client
 from pipeline.sdk.publisher import Publisher
+from pipeline.sdk.telemetry import SdkTelemetry
 from pipeline.sdk.transport import MemoryTransport
 
 FLUSH_SECONDS_MAX = 10.0
@@ -51,7 +52,9 @@ class SpillwayEvents:
         self._rejected: list[RejectedEvent] = []
         self._rejections_seen = False
         publisher = Publisher(transport=MemoryTransport(self._collect))
-        self.client = Client(publisher=publisher, registry=lambda: registry, on_rejected=lambda event, error: None)
+        self.client = Client(
+            publisher=publisher, registry=lambda: registry, on_rejected=lambda event, error: None, telemetry=SdkTelemetry()
+        )
 
     @property
     def all(self) -> list[SentEvent]:

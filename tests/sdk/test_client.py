@@ -83,6 +83,7 @@ def test_a_type_name_and_fields_will_do() -> None:
         (lambda c: c.send("spillway.events.v1.PageViewed", {"nonsense": 1}), "unknown_field"),
         (lambda c: c.send(PAGE, time=datetime(2026, 1, 1)), "bad_time"),
         (lambda c: c.send(PAGE, extensions={"Not-One": "x"}), "bad_extension"),
+        (lambda c: c.send(PAGE, extensions={"canary": "x"}), "bad_extension"),
         (lambda c: c.send(PageViewed(page_url="x" * 5_000_000)), "too_large"),
     ],
 )

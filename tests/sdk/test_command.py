@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline.event import event_time_micros, subject
+from pipeline.event import event_time_micros, subject, text_attribute
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.gen.spillway.events.v1.acquisition_pb2 import PageViewed
 from pipeline.gen.spillway.v1.collector_pb2 import EventStatus, PublishResponse, Rejection
@@ -38,6 +38,20 @@ def test_one_event(collector: SmallCollector) -> None:
     (event,) = collector.events
     assert ("mine", "user-1") == (event.id, subject(event))
     assert PageViewed(page_url="https://example.com/") == PageViewed.FromString(event.binary_data)
+
+
+def test_an_event_may_be_marked_and_put_into_a_trace(collector: SmallCollector) -> None:
+    """By an option for all, by its line for one."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    lines = [
+        json.dumps({"id": "a", "data": json.loads(DATA)}),
+        json.dumps({"id": "b", "canary": "own", "data": json.loads(DATA)}),
+    ]
+    result = run(collector, "--type", PAGE, "--canary", "probe-1", "--traceparent", trace, "--file", "-", text="\n".join(lines))
+    assert (0, [["a", "accepted"], ["b", "accepted"]]) == (result.exit_code, columns(result))
+    assert [("probe-1", trace), ("own", trace)] == [
+        (text_attribute(event, "canary"), text_attribute(event, "traceparent")) for event in collector.events
+    ]
 
 
 def test_lines_from_standard_input_each_with_its_answer_in_order(collector: SmallCollector) -> None:

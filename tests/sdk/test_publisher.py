@@ -138,6 +138,22 @@ def test_the_deadline_names_what_is_answered_and_what_is_not() -> None:
     assert clock.now <= 1003.0 + 1e-9
 
 
+def test_an_answer_says_how_often_its_event_was_sent() -> None:
+    """And the deadline does of what has no answer."""
+    transport = MemoryTransport(scripted(Unavailable("down"), statuses(ACCEPTED, RETRY, RETRY), statuses(REJECTED, RETRY)))
+    with pytest.raises(PublishIncomplete) as caught:
+        publisher(transport).publish([event("a"), event("b"), event("c")], deadline_seconds=3.0)
+    answers = caught.value.answers
+    assert (2, 3, None) == tuple(None if answer is None else answer.attempts for answer in answers)
+    assert (2, 3, sum("c" in attempt for attempt in attempted_ids(transport))) == caught.value.attempts
+
+
+def test_what_was_never_sent_counts_no_attempt() -> None:
+    transport = MemoryTransport()
+    (answer,) = publisher(transport, request_bytes_max=100).publish([event("a", b"x" * 200)], deadline_seconds=1.0)
+    assert ("too_large", 0) == (answer.reason, answer.attempts)  # type: ignore[union-attr]
+
+
 def test_no_attempt_is_given_more_time_than_the_deadline_leaves() -> None:
     clock = SimulatedClock()
     transport = MemoryTransport(scripted(Unavailable("down")))

@@ -3,6 +3,7 @@
 import random
 import threading
 import uuid
+import zlib
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,6 +111,15 @@ def test_ids_differ_and_sort_by_time() -> None:
     ids = IdSource()
     assert 1000 == len({ids.new(1_700_000_000_000_000) for _ in range(1000)})
     assert ids.new(1_700_000_000_000_000) < ids.new(1_700_000_000_001_000)
+
+
+@given(st.lists(st.integers(0, 2**61), min_size=1, max_size=20))
+def test_an_id_comes_with_its_checksum(micros: list[int]) -> None:
+    """It decides whether the event is traced: another one would be traced here and nowhere else."""
+    ids = IdSource()
+    for now in micros:
+        id, checksum = ids.new_with_checksum(now)
+        assert zlib.crc32(id.encode()) == checksum
 
 
 def test_threads_do_not_make_the_same_id() -> None:

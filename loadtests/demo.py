@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from loadtests.flights import dataset
 from loadtests.flights import proof as proofs
 from loadtests.flights.proof import ExitResult, Proof, Target
 from loadtests.flights.replay import Doors
+from loadtests.producer import watched
 from pipeline.doors.keys import add_key
 from pipeline.stack.launch import Stack
 from pipeline.stack.secret import DEMO_TENANT
@@ -69,7 +71,8 @@ def demo(
         flights = list(dataset.year() if all_year else dataset.month())[:flights_max]
         target = _target(stack, all_year=all_year, flights_max=flights_max)
         console.print(f"[bold]Sending the events of {len(flights):,} flights[/] as tenant {target.tenant}", highlight=False)
-        with _bars(console) as show:
+        with _bars(console) as show, watched(stack, "demo") as telemetry:
+            target = replace(target, telemetry=telemetry)
             proof = proofs.prove(
                 flights, target, events_per_second=rate, deadline_seconds=900.0 if all_year else 240.0, on_progress=show
             )
@@ -199,6 +202,7 @@ def _say_where_things_are(console: Console, stack: Stack) -> None:
     for name, address in addresses.items():
         console.print(f"  {name:<10} {address}", highlight=False)
     console.print(
+        f"\n  open the console at {addresses['console']} for dashboards, traces and logs\n"
         f"\n  spillway status       its processes (logs in {stack.folder.path}/logs)\n"
         "  spillway explain ID   where one event is, such as UA1545-20130101T1015-3-arrived\n"
         "  spillway lake         tables and files of the lake\n"

@@ -30,6 +30,7 @@ from pipeline.etl.lake import Lake
 from pipeline.etl.settings import EtlSettings
 from pipeline.event import event_key, micros
 from pipeline.schema.registry import Registry
+from pipeline.sdk.telemetry import Reports
 
 ENTITY = "plane"
 LOOK_SECONDS = 0.5
@@ -97,6 +98,8 @@ class Target:
     env: Mapping[str, str]
     doors: Doors
     tenant: str
+    # Of the SDK that sends; None: what the environment says.
+    telemetry: Reports | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ def prove(
         def show(books: Books) -> None:
             on_progress(_progress(len(events), books, watchers))
 
-        books = replay(events, target.doors, events_per_second=events_per_second, on_progress=show)
+        books = replay(events, target.doors, events_per_second=events_per_second, telemetry=target.telemetry, on_progress=show)
         send_seconds = time.monotonic() - start
         deadline = time.monotonic() + deadline_seconds
         while any(watcher.missing(books.acknowledged) for watcher in watchers) and time.monotonic() < deadline:

@@ -17,6 +17,7 @@ from loadtests import http_sender
 from loadtests.flights.events import SOURCE, FlightEvent
 from pipeline.errors import DeadlineExceeded, InvalidEvent
 from pipeline.sdk.client import Client, ClientOptions, Delivery
+from pipeline.sdk.telemetry import Reports
 
 # An answer that takes longer is no answer: the events stay unacknowledged in the books.
 DEADLINE_SECONDS = 300.0
@@ -35,10 +36,11 @@ def replay(
     *,
     events_per_second: float | None = None,
     deadline_seconds: float = DEADLINE_SECONDS,
+    telemetry: Reports | None = None,
     on_progress: Callable[[Books], None] = lambda _: None,
 ) -> Books:
     """Send every (door, event) pair and wait for the answers. `events_per_second` is over both doors together; None: as they
-    take it.
+    take it. `telemetry` is that of the SDK; None: what the environment says.
 
     `on_progress` is called about ten times a second, in the caller's thread.
 
@@ -52,7 +54,7 @@ def replay(
     rates = {door: None if events_per_second is None else events_per_second * len(half) / total for door, half in halves.items()}
     failures: list[BaseException] = []
     jobs = [
-        partial(_by_sdk, halves["grpc"], doors, books, rates["grpc"], deadline_seconds),
+        partial(_by_sdk, halves["grpc"], doors, books, rates["grpc"], deadline_seconds, telemetry),
         partial(_by_http, halves["http"], doors, books, rates["http"], deadline_seconds),
     ]
     threads = [threading.Thread(target=_noting_failures, args=(job, failures), daemon=True) for job in jobs]
@@ -74,7 +76,14 @@ def _noting_failures(job: Callable[[], None], failures: list[BaseException]) -> 
         failures.append(exc)
 
 
-def _by_sdk(events: list[FlightEvent], doors: Doors, books: Books, rate: float | None, deadline_seconds: float) -> None:
+def _by_sdk(
+    events: list[FlightEvent],
+    doors: Doors,
+    books: Books,
+    rate: float | None,
+    deadline_seconds: float,
+    telemetry: Reports | None,
+) -> None:
     start = time.monotonic()
     sent: list[Delivery] = []
     client = Client(
@@ -83,6 +92,7 @@ def _by_sdk(events: list[FlightEvent], doors: Doors, books: Books, rate: float |
         source=SOURCE,
         on_rejected=lambda *_: None,
         options=ClientOptions(block_seconds_max=deadline_seconds),
+        telemetry=telemetry,
     )
     settled = 0
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.stack.debian import Tool
 from pipeline.stack.folder import write_whole
 from pipeline.stack.ports import HOST
+from telemetry.recording import rules_text
 
 # Four weeks of baseline, and some.
 RETENTION_DAYS = 36
@@ -21,7 +22,7 @@ EXEMPLARS_MAX = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A process with a health port."""
+    """A process with a health port. The labels are its part, as `telemetry.hops` names it, and its own name."""
 
     process: str
     worker: str
@@ -35,14 +36,16 @@ def write_targets(file: Path, targets: Iterable[Target]) -> None:
 
 
 def prometheus_command(tool: Tool, data: Path, port: int, targets: Path, scrape_seconds: int) -> tuple[str, ...]:
-    """Writes its configuration (JSON is YAML)."""
+    """Writes its configuration and rules (JSON is YAML)."""
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_whole(data / "recording.json", rules_text(scrape_seconds))
     config = {
         "global": {
             "scrape_interval": f"{scrape_seconds}s",
             "scrape_timeout": f"{scrape_seconds}s",
             "evaluation_interval": f"{scrape_seconds}s",
         },
+        "rule_files": [str(data / "recording.json")],
         "storage": {"exemplars": {"max_exemplars": EXEMPLARS_MAX}},
         "scrape_configs": [
             {

@@ -21,10 +21,13 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from dashboards.queries import all_queries
+from loadtests.producer import watched
 from pipeline.gen.spillway.events.v1.acquisition_pb2 import PageViewed
 from pipeline.sdk.client import Client
+from pipeline.stack.launch import Stack
 from telemetry.hops import BY_NAME, HOPS, expected_hops
 from telemetry.metrics import TELEMETRY_ITEMS, TRACES_JUDGED
+from telemetry.process import Telemetry
 from telemetry.tracing import trace_of
 from tests.e2e.conftest import Pipeline, wait_until
 from tests.e2e.evidence import Evidence, let_in
@@ -75,8 +78,8 @@ def _hops(pipeline: Pipeline, trace_id: str) -> set[str]:
     return {span["hop"] for span in _spans(pipeline, trace_id)}
 
 
-def _client(pipeline: Pipeline) -> Client:
-    return Client(pipeline.doors.grpc, pipeline.key, source=SOURCE)
+def _client(pipeline: Pipeline, producer: Telemetry) -> Client:
+    return Client(pipeline.doors.grpc, pipeline.key, source=SOURCE, telemetry=producer)
 
 
 def _post(pipeline: Pipeline, id: str, traceparent: str = "") -> None:
@@ -97,27 +100,34 @@ def _post(pipeline: Pipeline, id: str, traceparent: str = "") -> None:
         assert 200 <= answer.status < 300
 
 
+def _send_through_both_doors(pipeline: Pipeline, producer: Telemetry, count: int) -> None:
+    with _client(pipeline, producer) as client:
+        for number in range(count):
+            client.send(PageViewed(page_url="https://shop.example/"), subject=f"v-{number}", canary="probe")
+            _post(pipeline, f"both-{number}-{time.time_ns()}")
+
+
 def _tree(spans: list[dict[str, Any]]) -> dict[str, str]:
     """Hop by hop, the hop of its parent; "" for the root, "?" for a parent that is not there."""
     by_id = {span["spanId"]: span["hop"] for span in spans}
     return {span["hop"]: by_id.get(span["parentSpanId"], "?") if span.get("parentSpanId") else "" for span in spans}
 
 
+@pytest.fixture(scope="module")
+def producer(stack: Stack) -> Iterator[Telemetry]:
+    """The SDK in this process ships its spans to the stack's store, and has a port that Prometheus scrapes."""
+    with watched(stack, "tests") as telemetry:
+        yield telemetry
+
+
 @pytest.fixture
-def telemetry_env(pipeline: Pipeline) -> Iterator[Pipeline]:
-    """The SDK in this process ships its spans to the stack's store."""
-    before = dict(os.environ)
-    os.environ["SPILLWAY_TELEMETRY_OTLP_ENDPOINT"] = pipeline.env["SPILLWAY_TELEMETRY_OTLP_ENDPOINT"]
-    try:
-        yield let_in(pipeline)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+def watched_pipeline(pipeline: Pipeline, producer: Telemetry) -> Pipeline:
+    return let_in(pipeline)
 
 
-def test_a_canary_event_of_the_sdk_is_one_trace_over_every_hop(telemetry_env: Pipeline) -> None:
-    pipeline = telemetry_env
-    with _client(pipeline) as client:
+def test_a_canary_event_of_the_sdk_is_one_trace_over_every_hop(watched_pipeline: Pipeline, producer: Telemetry) -> None:
+    pipeline = watched_pipeline
+    with _client(pipeline, producer) as client:
         sent = client.send(PageViewed(page_url="https://shop.example/"), subject="visitor-1", canary="probe-1")
         sent.result(30.0)
     trace_id = trace_of(SOURCE, sent.id).hex_id
@@ -136,8 +146,8 @@ def test_a_canary_event_of_the_sdk_is_one_trace_over_every_hop(telemetry_env: Pi
     assert [] == [hop for hop, parent in tree.items() if parent == "?"]
 
 
-def test_a_canary_event_by_http_is_one_trace_and_child_of_the_page_that_sent_it(telemetry_env: Pipeline) -> None:
-    pipeline = telemetry_env
+def test_a_canary_event_by_http_is_one_trace_and_child_of_the_page_that_sent_it(watched_pipeline: Pipeline) -> None:
+    pipeline = watched_pipeline
     trace_id, page_span = os.urandom(16).hex(), os.urandom(8).hex()
     _post(pipeline, f"page-{trace_id}", f"00-{trace_id}-{page_span}-01")
     wanted = expected_hops(http=True, sdk=False) | {"backup/web-events"}
@@ -158,11 +168,13 @@ def test_a_canary_event_by_http_is_one_trace_and_child_of_the_page_that_sent_it(
 
 
 @pytest.mark.slow
-def test_of_a_thousand_traces_under_load_nearly_all_are_whole_and_the_figure_is_a_metric(telemetry_env: Pipeline) -> None:
-    pipeline = telemetry_env
+def test_of_a_thousand_traces_under_load_nearly_all_are_whole_and_the_figure_is_a_metric(
+    watched_pipeline: Pipeline, producer: Telemetry
+) -> None:
+    pipeline = watched_pipeline
     judged = f'sum by (verdict) ({TRACES_JUDGED.name}{{verdict="%s"}})'
     before = {verdict: _value(pipeline, judged % verdict) for verdict in ("whole", "partial")}
-    with _client(pipeline) as client:
+    with _client(pipeline, producer) as client:
         # Each in company of nine that nobody traces.
         sent = []
         for number in range(10 * TRACES):
@@ -196,30 +208,27 @@ def test_of_a_thousand_traces_under_load_nearly_all_are_whole_and_the_figure_is_
     print(f"whole: {len(whole)} of {len(sent)}; judged whole {gained('whole'):.0f}, partial {gained('partial'):.0f}")
 
 
-def test_every_signal_of_every_hop_reports_in_a_live_run(telemetry_env: Pipeline) -> None:
-    """The SDK's are those of a producer that has a port of its own: tests/sdk has them."""
-    pipeline = telemetry_env
-    for number in range(20):
-        _post(pipeline, f"signal-{number}-{time.time_ns()}")
+def test_every_signal_of_every_hop_reports_in_a_live_run(watched_pipeline: Pipeline, producer: Telemetry) -> None:
+    pipeline = watched_pipeline
+    _send_through_both_doors(pipeline, producer, 20)
     missing: set[tuple[str, str]] = set()
 
     def all_there() -> bool:
         missing.clear()
         for hop in HOPS:
             for name, one in hop.signals.items():
-                if hop.name != "sdk" and not _prometheus(pipeline, one.at("1m")):
+                if not _prometheus(pipeline, one.at("1m")):
                     missing.add((hop.name, name))
         return not missing
 
     wait_until(all_there, lambda: f"every hop has its four signals; no data: {sorted(missing)}", 90.0)
 
 
-def test_the_traffic_of_every_hop_moves_with_the_events(telemetry_env: Pipeline) -> None:
+def test_the_traffic_of_every_hop_moves_with_the_events(watched_pipeline: Pipeline, producer: Telemetry) -> None:
     """A query that is answered may still read the wrong series."""
-    pipeline = telemetry_env
-    still = [hop for hop in BY_NAME if hop not in ("sdk",)]
-    for number in range(50):
-        _post(pipeline, f"traffic-{number}-{time.time_ns()}")
+    pipeline = watched_pipeline
+    still = list(BY_NAME)
+    _send_through_both_doors(pipeline, producer, 50)
 
     def moved() -> bool:
         still[:] = [name for name in still if _value(pipeline, BY_NAME[name].traffic.at("1m")) == 0.0]
@@ -229,15 +238,15 @@ def test_the_traffic_of_every_hop_moves_with_the_events(telemetry_env: Pipeline)
 
 
 @pytest.mark.slow
-def test_the_store_may_die_and_fill_with_rubbish_and_no_event_is_touched(telemetry_env: Pipeline) -> None:
-    pipeline = telemetry_env
+def test_the_store_may_die_and_fill_with_rubbish_and_no_event_is_touched(watched_pipeline: Pipeline, producer: Telemetry) -> None:
+    pipeline = watched_pipeline
     lost = f'sum({TELEMETRY_ITEMS.name}{{outcome=~"failed|dropped"}})'
     before = _value(pipeline, lost)
     pipeline.stack.hold("store")
     os.kill(pipeline.stack.pid("store"), signal.SIGKILL)
     ids = []
     try:
-        with _client(pipeline) as client:
+        with _client(pipeline, producer) as client:
             for number in range(200):
                 page = PageViewed(page_url=f"https://shop.example/{number}")
                 ids.append(client.send(page, subject="v", canary="probe").id)
@@ -259,15 +268,17 @@ def test_the_store_may_die_and_fill_with_rubbish_and_no_event_is_touched(telemet
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="a disk of its own for the store is mounted by root")
-def test_the_stores_disk_may_be_flooded_until_it_is_full_and_no_event_is_touched(telemetry_env: Pipeline) -> None:
-    pipeline, stack = telemetry_env, telemetry_env.stack
+def test_the_stores_disk_may_be_flooded_until_it_is_full_and_no_event_is_touched(
+    watched_pipeline: Pipeline, producer: Telemetry
+) -> None:
+    pipeline, stack = watched_pipeline, watched_pipeline.stack
     lost = f'sum({TELEMETRY_ITEMS.name}{{outcome=~"failed|dropped"}})'
     with _small_disk(pipeline):
         before = _value(pipeline, lost)
         answers = Counter(_flood(pipeline))
         assert answers[503] + answers[429], f"the store never said no: {answers}"
         ids = []
-        with _client(pipeline) as client:
+        with _client(pipeline, producer) as client:
             for number in range(200):
                 page = PageViewed(page_url=f"https://shop.example/{number}")
                 ids.append(client.send(page, subject="v", canary="probe").id)
@@ -324,12 +335,11 @@ def _flood(pipeline: Pipeline) -> Iterator[int]:
         ).status_code
 
 
-def test_every_panel_of_every_dashboard_has_data(telemetry_env: Pipeline) -> None:
-    pipeline = telemetry_env
+def test_every_panel_of_every_dashboard_has_data(watched_pipeline: Pipeline, producer: Telemetry) -> None:
+    pipeline = watched_pipeline
     queries = all_queries()
     assert queries
-    for number in range(50):
-        _post(pipeline, f"panel-{number}-{time.time_ns()}")
+    _send_through_both_doors(pipeline, producer, 50)
     empty: list[tuple[str, str, str]] = []
 
     def answered() -> bool:

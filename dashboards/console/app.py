@@ -208,7 +208,7 @@ class _Console:
 
     async def _journey(self, trace_id: str) -> tuple[journey.Journey | None, Markup, int]:
         try:
-            spans = journey.spans_of(await self._store.trace(trace_id))
+            spans = await self._store.trace(trace_id)
         except Refused as exc:
             if exc.status != 404:
                 return None, notice(_said(exc)), 502

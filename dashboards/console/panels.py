@@ -31,7 +31,8 @@ ROWS_MAX = 200
 SCRAPE_SECONDS = 5
 # A variable's value as a reader may give it: a label's value, or several by `|`; nothing that ends a string or a selector.
 VALUE = re.compile(r"^[\w.*+|:/@ -]{1,120}$")
-# Grafana's names of colours, as what they mean here.
+_HEX = re.compile(r"^#[0-9a-f]{6}$")
+# Grafana's names of colours, as what they mean here; of others the hue says it.
 _MEANING = {"green": "ok", "red": "bad", "orange": "near", "yellow": "near"}
 _DRAWN = ("timeseries", "graph")
 
@@ -283,6 +284,9 @@ def _short(value: str) -> str:
 def state_of(step: Threshold) -> str:
     """What a threshold's colour means."""
     name = step.color.lower()
+    if _HEX.match(name):
+        red, green = int(name[1:3], 16), int(name[3:5], 16)
+        return "ok" if green > red else "near" if green > red / 2 else "bad"
     return next((meaning for word, meaning in _MEANING.items() if word in name), "plain")
 
 

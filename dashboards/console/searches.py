@@ -13,6 +13,7 @@ from telemetry.hops import HOPS
 
 TRACE_ID = re.compile(r"^[0-9a-fA-F]{1,32}$")
 DURATION = re.compile(r"^[0-9]+(\.[0-9]+)?(us|ms|s|m|h)$")
+SECONDS = re.compile(r"^[0-9]{1,12}$")
 LEVELS = ("debug", "info", "warning", "error", "critical")
 SINCE_SECONDS = {"15m": 900, "1h": 3600, "6h": 21600, "24h": 86400, "7d": 604800}
 DEFAULT_SINCE = "1h"
@@ -55,6 +56,7 @@ class Question:
     def read(cls, given: Mapping[str, str]) -> "Question":
         said = {name: given.get(name, "").strip()[:2000] for name in cls.__dataclass_fields__}
         said["of"] = said["of"] if said["of"] in KINDS else "events"
+        said |= {name: said[name] if SECONDS.match(said[name]) else "" for name in ("start", "end")}
         return cls(**{**said, "since": said["since"] if said["since"] in SINCE_SECONDS else DEFAULT_SINCE})
 
     def traceql(self) -> str:
@@ -85,8 +87,8 @@ class Question:
         return "{ " + " && ".join(conditions) + " }" if conditions else "{ }"
 
     def params(self, now: float) -> list[tuple[str, str]]:
-        start = self.start if self.start.isdecimal() else str(int(now) - SINCE_SECONDS[self.since])
-        end = self.end if self.end.isdecimal() else str(int(now) + 60)
+        start = self.start or str(int(now) - SINCE_SECONDS[self.since])
+        end = self.end or str(int(now) + 60)
         return [("q", self.traceql()), ("limit", str(LIMIT)), ("spss", str(SPANS_MAX)), ("start", start), ("end", end)]
 
 
@@ -101,7 +103,7 @@ def trace_form(asked: Question) -> Markup:
     carried = [
         tag("input", type="hidden", name=name, value=value)
         for name, value in (("start", asked.start), ("end", asked.end))
-        if value.isdecimal()
+        if value
     ]
     return tag(
         "form",
@@ -124,7 +126,7 @@ def trace_form(asked: Question) -> Markup:
 
 def _chosen_time(asked: Question) -> Markup:
     """A range that came with a link from a panel, and the way out of it."""
-    seconds = [int(each) for each in (asked.start, asked.end) if each.isdecimal()]
+    seconds = [int(each) for each in (asked.start, asked.end) if each]
     words = " to ".join(clock(each * 1_000_000_000)[:-4] for each in seconds)
     rest = {name: getattr(asked, name) for name in ("q", "event_id", "tenant", "hop", "status", "min_duration", "of")}
     away = tag("a", "any time", href="/traces?" + urlencode({name: value for name, value in rest.items() if value}))

@@ -11,15 +11,18 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
+
+from telemetry.journey import Span, spans_of
 
 ANSWER_BYTES_MAX = 16 << 20
 ASK_SECONDS_MAX = 5.0
 SILENT_SECONDS = 5.0
 SAID_CHARS_MAX = 300
 Json = Any
+T = TypeVar("T")
 
 
 class Unanswered(Exception):
@@ -70,6 +73,18 @@ class Source:
             raise Away(f"{self.name} at {self.url} does not answer ({_plain(exc)})") from exc
         except ValueError as exc:
             raise Refused(f"{self.name} at {self.url} answered with something that is no JSON", 502) from exc
+
+    async def read(self, path: str, params: Sequence[tuple[str, str]], read: Callable[[Json], T]) -> T:
+        """What `read` makes of the answer.
+
+        Raises:
+        Away, Refused: as `get`; also refused if the answer is none of the kind that was asked for.
+        """
+        answer = await self.get(path, params)
+        try:
+            return read(answer)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as exc:
+            raise Refused(f"{self.name} at {self.url} answered with something that is no answer to this question", 502) from exc
 
     async def _asked(self, path: str, params: Sequence[tuple[str, str]]) -> tuple[int, bytes]:
         """Status and body, within the bounds of time and size."""
@@ -125,36 +140,42 @@ class Prometheus:
         self._turn = asyncio.Semaphore(self.AT_ONCE_MAX)
 
     async def now(self, expr: str) -> list[Series]:
-        result = await self._get("query", [("query", expr)])
-        if result["resultType"] == "scalar":
-            return [Series({}, (_point(result["result"]),))]
-        return [Series(each["metric"], (_point(each["value"]),)) for each in result["result"]]
+        return await self._get("query", [("query", expr)], _instant)
 
     async def over(self, expr: str, start: float, end: float, step: float) -> list[Series]:
         asked = [("query", expr), ("start", f"{start:.3f}"), ("end", f"{end:.3f}"), ("step", f"{step:g}")]
-        result = await self._get("query_range", asked)
-        return [Series(each["metric"], tuple(map(_point, each["values"]))) for each in result["result"]]
+        return await self._get("query_range", asked, _range)
 
     async def exemplars(self, expr: str, start: float, end: float) -> list[Exemplar]:
-        result = await self._get("query_exemplars", [("query", expr), ("start", f"{start:.3f}"), ("end", f"{end:.3f}")])
-        return [
-            Exemplar(float(one["timestamp"]), float(one["value"]), one["labels"]["trace_id"], each["seriesLabels"])
-            for each in result
-            for one in each["exemplars"]
-            if one["labels"].get("trace_id")
-        ]
+        asked = [("query", expr), ("start", f"{start:.3f}"), ("end", f"{end:.3f}")]
+        return await self._get("query_exemplars", asked, _exemplars)
 
     async def label_values(self, label: str, metric: str) -> list[str]:
         params = [("match[]", metric)] if metric else []
-        return [str(each) for each in await self._get(f"label/{label}/values", params)]
+        return await self._get(f"label/{label}/values", params, lambda data: [str(each) for each in data])
 
-    async def _get(self, path: str, params: Sequence[tuple[str, str]]) -> Json:
+    async def _get(self, path: str, params: Sequence[tuple[str, str]], read: Callable[[Json], T]) -> T:
         async with self._turn:
-            answer = await self.source.get(f"/api/v1/{path}", params)
-        try:
-            return answer["data"]
-        except (KeyError, TypeError) as exc:
-            raise Refused(f"{self.source.name} answered with something that is no Prometheus answer", 502) from exc
+            return await self.source.read(f"/api/v1/{path}", params, lambda answer: read(answer["data"]))
+
+
+def _instant(data: Json) -> list[Series]:
+    if data["resultType"] == "scalar":
+        return [Series({}, (_point(data["result"]),))]
+    return [Series(each["metric"], (_point(each["value"]),)) for each in data["result"]]
+
+
+def _range(data: Json) -> list[Series]:
+    return [Series(each["metric"], tuple(map(_point, each["values"]))) for each in data["result"]]
+
+
+def _exemplars(data: Json) -> list[Exemplar]:
+    return [
+        Exemplar(float(one["timestamp"]), float(one["value"]), one["labels"]["trace_id"], each["seriesLabels"])
+        for each in data
+        for one in each["exemplars"]
+        if one["labels"].get("trace_id")
+    ]
 
 
 def _point(pair: Sequence[Any]) -> tuple[float, float]:
@@ -167,12 +188,16 @@ class Store:
 
     source: Source
 
-    async def search(self, params: Sequence[tuple[str, str]]) -> list[Json]:
-        return list((await self.source.get("/api/search", params)).get("traces") or [])
+    async def search(self, params: Sequence[tuple[str, str]]) -> list[Mapping[str, Any]]:
+        """Tempo leaves `traces` out if there is none."""
+        return await self.source.read("/api/search", params, lambda answer: _mappings(answer.get("traces") or []))
 
-    async def trace(self, trace_id: str) -> Json:
-        return await self.source.get(f"/api/traces/{trace_id}")
+    async def trace(self, trace_id: str) -> list[Span]:
+        return await self.source.read(f"/api/traces/{trace_id}", (), spans_of)
 
-    async def logs(self, params: Sequence[tuple[str, str]]) -> list[Json]:
-        answer = await self.source.get("/api/logs", params)
-        return list(answer.get("logs") or answer.get("lines") or []) if isinstance(answer, dict) else list(answer)
+    async def logs(self, params: Sequence[tuple[str, str]]) -> list[Mapping[str, Any]]:
+        return await self.source.read("/api/logs", params, _mappings)
+
+
+def _mappings(answer: Json) -> list[Mapping[str, Any]]:
+    return [dict(each) for each in answer]

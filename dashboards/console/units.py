@@ -141,11 +141,11 @@ def _money(value: float) -> str:
 
 
 def _digits(value: float) -> str:
-    """Three digits that mean something; below a thousandth two."""
+    """Three digits that mean something; below a hundredth two."""
     size = abs(value)
     if size < 1e-9:
         return "0"
     if size >= 99.95:
         return f"{value:.0f}"
-    places = 1 if size >= 9.995 else 2 if size >= 0.9995 else 3 if size >= 0.001 else 1 - math.floor(math.log10(size))
+    places = 1 if size >= 9.995 else 2 if size >= 0.9995 else 3 if size >= 0.01 else 1 - math.floor(math.log10(size))
     return f"{value:.{places}f}".rstrip("0").rstrip(".")

@@ -137,8 +137,10 @@ class _Telling:
         if ended:
             said |= {"spillway.final": "rejected", "spillway.reason": course.reason}
             self._line(door, began_ns, "warning", "event rejected", reason=course.reason, tenant=course.tenant)
-        self._event(door, hop, began_ns, ended_ns, parent=parent, name=f"accept {stream}", kind=SpanKind.SERVER,
-                    attributes=self._messaging(stream, "accept") | said, batch=batch, error=course.reason if ended else "")  # fmt: skip
+        self._event(
+            door, hop, began_ns, ended_ns, parent=parent, name=f"accept {stream}", kind=SpanKind.SERVER,
+            attributes=self._messaging(stream, "accept") | said, batch=batch, error=course.reason if ended else "",
+        )  # fmt: skip
         self.observed.append((m.DOOR_REQUEST_SECONDS, {"door": door}, course.door_seconds))
         if course.door_seconds > 0.5:
             self._line(door, ended_ns, "warning", "slow request", seconds=round(course.door_seconds, 3), events=100)
@@ -170,7 +172,9 @@ class _Telling:
         self.observed.append((m.CONSUMER_PROCESS_SECONDS, {"part": part}, seconds))
         self.observed.append((m.CONSUMER_WAIT_SECONDS, {"part": part}, waited))
         if seconds > 1.0:
-            self._line(part, ended_ns, "warning", "a delivery took long", seconds=round(seconds, 3), stream=stream, shard_id=SHARD)
+            self._line(
+                part, ended_ns, "warning", "a delivery took long", seconds=round(seconds, 3), stream=stream, shard_id=SHARD
+            )
         if part == "redactor" and not dead:
             self._write(part, part, "events-clean", ended_ns - int(seconds / 2 * NS))
         self._at_ns = ended_ns
@@ -189,8 +193,10 @@ class _Telling:
             said |= {"spillway.outcome": "loaded", "spillway.freshness_seconds": freshness}
             self.observed.append((m.ETL_FRESHNESS_SECONDS, {"exit": exit}, freshness))
             self.observed.append((m.ETL_BATCH_SECONDS, {"exit": exit}, course.load_seconds * share))
-        self._event("etl", exit, began_ns, ended_ns, parent="redactor", name="process events-clean",
-                    attributes=self._messaging("events-clean", "process") | said, error=course.reason if dead else "")  # fmt: skip
+        self._event(
+            "etl", exit, began_ns, ended_ns, parent="redactor", name="process events-clean",
+            attributes=self._messaging("events-clean", "process") | said, error=course.reason if dead else "",
+        )  # fmt: skip
         if course.load_seconds > 10.0 and exit == "lake":
             self._line("etl", ended_ns, "warning", "a micro-batch took long", exit=exit, seconds=round(course.load_seconds, 1),
                        batch=4711, rows=18_214)  # fmt: skip
@@ -210,11 +216,21 @@ class _Telling:
     # -- in the words of the tracer and of the log
 
     def _event(
-        self, part: str, hop: str, began_ns: int, ended_ns: int, *, parent: str = "", name: str, kind: SpanKind = SpanKind.CONSUMER,
-        attributes: Mapping[str, Value] | None = None, batch: BatchSpan | None = None, error: str = "",
+        self, part: str, hop: str, began_ns: int, ended_ns: int, *, parent: str = "", name: str,
+        kind: SpanKind = SpanKind.CONSUMER, attributes: Mapping[str, Value] | None = None, batch: BatchSpan | None = None,
+        error: str = "",
     ) -> None:  # fmt: skip
         self._tracers[part].event(
-            self.trace, hop, began_ns, ended_ns, parent=parent, name=name, kind=kind, attributes=attributes, batch=batch, error=error
+            self.trace,
+            hop,
+            began_ns,
+            ended_ns,
+            parent=parent,
+            name=name,
+            kind=kind,
+            attributes=attributes,
+            batch=batch,
+            error=error,
         )
 
     def _messaging(self, stream: str, operation: str) -> dict[str, Value]:

@@ -9,6 +9,7 @@ second, now and then a slow one or a dead letter, so that charts have something 
 
 import argparse
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -182,7 +183,7 @@ def _course(chance: random.Random, second: int) -> Course:
     ends = chance.random()
     return Course(
         id=str(uuid.UUID(int=chance.getrandbits(128), version=4)),
-        type=chance.choice(("spillway.events.v1.PageViewed", "spillway.events.v1.OrderPlaced", "spillway.events.v1.FlightDeparted")),
+        type=f"spillway.events.v1.{chance.choice(('PageViewed', 'OrderPlaced', 'FlightDeparted'))}",
         tenant=chance.choice(("acme", "acme", "globex")),
         by_http=chance.random() < 0.3,
         door_seconds=about(0.02),
@@ -201,14 +202,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="A console over a stand-in pipeline, with traces and log lines.")
     parser.add_argument("--trouble", type=float, default=0.0, help="of the stand-in's usual pace of errors")
     chosen = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="spillway-console-") as folder:
-        with live(Path(folder), trouble=chosen.trouble, moving=True) as now:
-            print(f"console {now.console}  prometheus {now.prometheus.url}  store {now.store}", flush=True)
-            print("\n".join(f"{name:9} {now.console}/trace/{each.trace_id}" for name, each in now.told.items()), flush=True)
-            try:
-                threading.Event().wait()
-            except KeyboardInterrupt:
-                return
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    with (
+        tempfile.TemporaryDirectory(prefix="spillway-console-") as folder,
+        live(Path(folder), trouble=chosen.trouble, moving=True) as now,
+    ):
+        print(f"console {now.console}  prometheus {now.prometheus.url}  store {now.store}", flush=True)
+        print("\n".join(f"{name:9} {now.console}/trace/{each.trace_id}" for name, each in now.told.items()), flush=True)
+        ended.wait()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@
     const size = Math.abs(value);
     if (size < 1e-9) return "0";
     if (size >= 99.95) return value.toFixed(0);
-    const places = size >= 9.995 ? 1 : size >= 0.9995 ? 2 : size >= 0.001 ? 3 : 1 - Math.floor(Math.log10(size));
+    const places = size >= 9.995 ? 1 : size >= 0.9995 ? 2 : size >= 0.01 ? 3 : 1 - Math.floor(Math.log10(size));
     return value.toFixed(places).replace(/\.?0+$/, "");
   }
   function scaled(value, scales) {

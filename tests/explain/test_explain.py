@@ -21,7 +21,7 @@ from pipeline.event import StoredRecord, stored_batch
 from pipeline.explain.command import answer
 from pipeline.explain.fate import Became
 from pipeline.explain.journey import Seen, Sighting, Wanted
-from pipeline.explain.told import Asked, Told, of_event
+from pipeline.explain.told import Asked, Told, of_event, of_trace
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.streams.batching import Origin
 from telemetry import log as logs
@@ -150,6 +150,15 @@ def test_an_event_that_nobody_traced_is_said_to_have_no_spans_and_the_answer_goe
     assert (0, 1, "Delivered.") == (code, text.count("Times at each hop: no spans"), text.splitlines()[-1])
 
 
+def test_an_event_that_was_rejected_and_then_sent_again_well_is_not_called_rejected(store: RealStore) -> None:
+    """Its door's span is the later one's; the line of the first time is still there."""
+    store.takes(*Trail("mended").by_sdk().emitted)
+    line = LogLine(1, "warning", "event rejected", "", {"event_id": "mended", "reason": "bad_json"})
+    store.takes_lines([line], "grpc-door")
+    code, text = answered(sightings(), told(store, "mended"))
+    assert (1, True, False) == (code, "Found nowhere." in text, "Rejected at" in text)
+
+
 # -- which event
 
 
@@ -235,6 +244,16 @@ def test_each_question_that_fails_is_told_where_its_answer_would_be(break_at: st
         else:
             with pytest.raises(StoreError, match="says 503: the store can't read"):
                 of_event(TraceStore(url), asked, NOW)
+
+
+def test_a_trace_without_spans_whose_lines_are_not_known_is_not_known() -> None:
+    def page(path: str) -> tuple[int, bytes]:
+        if path == "/api/echo":
+            return 200, b"echo"
+        return (404, b"trace not found") if path.startswith("/api/traces") else (503, b"the store can't read")
+
+    with serving(page) as url, pytest.raises(StoreError, match="its log lines are not known"):
+        of_trace(TraceStore(url), "4bf92f3577b34da6a3ce929d0e0e4736", NOW)
 
 
 def test_an_event_that_hides_markup_in_its_source_breaks_no_headline() -> None:

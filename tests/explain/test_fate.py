@@ -54,6 +54,15 @@ def test_the_slowest_hop_is_told_with_what_it_waited_and_took() -> None:
     assert sentence(told).startswith("Delivered everywhere in 2.00 s; slowest hop lake (80%: waited 1.00 s, took 600 ms).")
 
 
+def test_a_moment_belongs_to_the_last_hop_at_work_else_to_the_one_that_is_waited_for() -> None:
+    """The door's 70 ms lie within the SDK's 100; 200 ms later the redactor takes 100."""
+    trail = Trail().by_sdk().redacted()
+    chain = [span for span in trail.spans if span.hop in ("sdk", "grpc-door", "redactor")]
+    assert [("sdk", 0.0, 0.03), ("grpc-door", 0.0, 0.07), ("redactor", 0.2, 0.1)] == [
+        (share.hop, share.waited_seconds, share.took_seconds) for share in shares(chain)
+    ]
+
+
 def test_an_event_by_http_passes_the_transcoder_and_no_sdk() -> None:
     told = fate(by_http(Trail()).says("redactor", 0.9, 1.0, "grpc-door").loaded())
     assert ["http-door", "transcoder", "grpc-door", "redactor", "backup", "lake", "rds", "redis"] == list(hops(told))

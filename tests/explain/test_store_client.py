@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -126,6 +127,14 @@ def test_a_path_before_the_api_is_kept() -> None:
     """Such as Grafana's proxy of a data source."""
     with serving(lambda path: (200, b'{"batches": []}') if path == f"/proxy/x/api/traces/{TRACE_ID}" else (500, b"")) as url:
         assert TraceStore(f"{url}/proxy/x/").trace(TRACE_ID) is None
+
+
+def test_no_proxy_of_the_environment_stands_between(store: RealStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "")
+        assert store.client.trace("00" * 15 + "07") is None
 
 
 # -- neither

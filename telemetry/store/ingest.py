@@ -90,7 +90,12 @@ class Ingest:
         self._thread = threading.Thread(target=self._run, name="write", daemon=True)
 
     def start(self) -> None:
+        """Open the file, so that whoever asks finds it; if that can't be done now, the first who writes tries again."""
+        self._careful(self._open, "the store can't open its file")
         self._thread.start()
+
+    def _open(self) -> None:
+        self._database.writer()
 
     # -- any thread
 

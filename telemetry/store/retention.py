@@ -18,7 +18,8 @@ CHUNK_ROWS = 1000
 ROUND_SECONDS_MAX = 0.5
 # Free pages that the file keeps for the next rows, rather than to shrink and grow all the time.
 FREE_BYTES_MAX = 8 << 20
-# The log is cut when it is so many times what a checkpoint leaves of it; a reader that holds it is waited for so long.
+# The log is cut when it is so many times what a checkpoint leaves of it, or a fourth of all that there may be; a reader that
+# holds it is waited for so long.
 JOURNAL_FACTOR_MAX = 4
 JOURNAL_WAIT_MILLISECONDS = 100
 _BUSY_MILLISECONDS = 5000
@@ -38,7 +39,11 @@ class Retention:
     @property
     def live_bytes_max(self) -> int:
         """What rows may take: free pages and the write-ahead log lie beside them."""
-        return max(self.bytes_max - self.free_bytes_max - 2 * JOURNAL_BYTES_MAX, self.bytes_max // 2)
+        return self.bytes_max - self.free_bytes_max - self.journal_bytes_max
+
+    @property
+    def journal_bytes_max(self) -> int:
+        return min(JOURNAL_FACTOR_MAX * JOURNAL_BYTES_MAX, self.bytes_max // 4)
 
     def keep(self, connection: sqlite3.Connection, now: float, journal_bytes: int) -> dict[Signal, int]:
         """Delete what is too old or too much, give back what is free. Returns how many rows of each signal went."""
@@ -58,7 +63,7 @@ class Retention:
             _forget_origins(connection)
         while _free_bytes(connection) > self.free_bytes_max and time.monotonic() < until + ROUND_SECONDS_MAX:
             connection.execute(f"PRAGMA incremental_vacuum({_PAGES_A_STEP})").fetchall()
-        if journal_bytes > JOURNAL_FACTOR_MAX * JOURNAL_BYTES_MAX:
+        if journal_bytes > self.journal_bytes_max:
             _cut_journal(connection)
         return gone
 

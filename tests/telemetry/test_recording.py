@@ -303,6 +303,16 @@ def test_a_store_that_fills_and_a_reader_that_has_stopped(tmp_path: Path) -> Non
     assert "" == complaints(tmp_path, series, expected, at=5 * HOUR, step=step, groups=FORECASTS)
 
 
+def test_what_began_hours_ago_and_is_steady_since_is_no_growth(tmp_path: Path) -> None:
+    series = {
+        of(m.STORE_BYTES, {}): level([(100.0, 0, 2 * HOUR), (600.0, 0, 4 * HOUR)], MINUTE),
+        of(m.STORE_LIMIT_BYTES, {}): level([(1000.0, 0, 6 * HOUR)], MINUTE),
+    }
+    left = of(forecasts.DAYS_TO_LIMIT, {"resource": forecasts.STORE, "fitted_to": "last hour"})
+    expected = [Expect(forecasts.DAYS_TO_LIMIT, {left: forecasts.DAYS_MAX})]
+    assert "" == complaints(tmp_path, series, expected, at=4 * HOUR, step=MINUTE, groups=FORECASTS)
+
+
 def test_use_of_shards_in_a_young_stack_is_forecast_from_what_there_is(tmp_path: Path) -> None:
     step, minutes = 10, 4
     shard = {"stream": "events", "shard": "0"}
@@ -351,7 +361,10 @@ def test_each_tenant_is_compared_with_the_longest_history_that_it_has(tmp_path: 
         tenant("not busy this monday"): counted(weeks_with([10, 11, 10, 11, 1]), SCRAPED),
         tenant("trickle that stops"): counted([(0.05, 32 * DAY), (0.0, 3 * DAY)], SCRAPED),
         tenant("gone with its series"): f"{gone} stale",
+        tenant("eight days old"): absent(24 * DAY, SCRAPED) + " " + counted([(2.0, 11 * DAY)], SCRAPED),
         tenant("four days old"): absent(28 * DAY, SCRAPED) + " " + counted([(2.0, 7 * DAY)], SCRAPED),
+        # One day or one week alone is no baseline.
+        tenant("a day old"): absent(31 * DAY, SCRAPED) + " " + counted([(2.0, 4 * DAY)], SCRAPED),
         tenant("new"): absent(32 * DAY + 11 * HOUR, SCRAPED) + " " + counted([(3.0, 7 * DAY)], SCRAPED),
         tenant("idle"): counted([(0.0, 35 * DAY)], SCRAPED),
     }
@@ -360,7 +373,9 @@ def test_each_tenant_is_compared_with_the_longest_history_that_it_has(tmp_path: 
         "not busy this monday": WEEKS,
         "trickle that stops": WEEKS,
         "gone with its series": WEEKS,
+        "eight days old": LAST_DAYS,
         "four days old": LAST_DAYS,
+        "a day old": HOURS,
         "new": HOURS,
         "idle": WEEKS,
     }
@@ -371,7 +386,9 @@ def test_each_tenant_is_compared_with_the_longest_history_that_it_has(tmp_path: 
         "not busy this monday": -9.0,
         "trickle that stops": -0.5,
         "gone with its series": -10.0,
+        "eight days old": 0.0,
         "four days old": 0.0,
+        "a day old": 0.0,
         "new": 0.0,
         "idle": 0.0,
     }

@@ -5,8 +5,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -24,11 +25,20 @@ DRAIN_SECONDS_MAX = 2
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that leaves signals to `_serve`, so that a drain ends with exit code 0."""
+    """uvicorn that leaves signals to `_serve`, so that a drain ends with exit code 0, and says when it serves."""
+
+    def __init__(self, config: uvicorn.Config, serves: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._serves = serves
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._serves()
 
 
 async def _serve(settings: ConsoleSettings, telemetry: Telemetry) -> None:
@@ -36,16 +46,19 @@ async def _serve(settings: ConsoleSettings, telemetry: Telemetry) -> None:
         console(settings), host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False,
         ws="none", timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
     )  # fmt: skip
-    server = _Server(config)
+
+    def serves() -> None:
+        telemetry.set_ready(True)
+        telemetry.log.info("console serves", address=f"http://{settings.host}:{settings.port}/")
 
     def stop() -> None:
         telemetry.set_ready(False)
         server.should_exit = True
 
+    server = _Server(config, serves)
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop)
-    telemetry.set_ready(True)
     await server.serve()
 
 
@@ -74,7 +87,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     endpoint = TelemetrySettings(otlp_endpoint=os.environ.get("SPILLWAY_TELEMETRY_OTLP_ENDPOINT", ""))
     telemetry = Telemetry.begin("console", "console-1", endpoint, health_port=chosen.health_port)
-    telemetry.log.info("console serves", address=f"http://{chosen.host}:{chosen.port}/")
     try:
         asyncio.run(_serve(settings, telemetry))
     finally:

@@ -84,9 +84,11 @@ def _waits(fate: Fate) -> str:
     step = fate.step(fate.at)
     since = step.since_seconds if step else 0.0
     usual = seconds_text(patience_seconds(fate.at))
+    # Exits wait side by side for one thing, the batch that they are in.
+    names = _and([hop for hop in fate.hops(State.WAITS) if hop in EXITS] if fate.at in EXITS else [fate.at])
     if step is not None and step.overdue:
-        return f"Waits for {fate.at} since {seconds_text(since)}, and its limit is {usual}: overdue."
-    return f"Waits for {fate.at} since {seconds_text(since)}; up to {usual} is within its limits."
+        return f"Waits for {names} since {seconds_text(since)}, and the limit is {usual}: overdue."
+    return f"Waits for {names} since {seconds_text(since)}; up to {usual} is within limits."
 
 
 def _slowest(fate: Fate) -> str:

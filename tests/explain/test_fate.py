@@ -112,14 +112,14 @@ def test_an_event_that_the_door_took_waits_for_the_redactor() -> None:
         hop: state for hop, state in hops(told).items() if state is not PASSED
     }
     # The SDK had its answer at 0.1 s.
-    assert "Waits for redactor since 12.0 s; up to 32.0 s is within its limits." == sentence(told)
+    assert "Waits for redactor since 12.0 s; up to 32.0 s is within limits." == sentence(told)
     assert "`spillway explain e-1`" in advice(told)
 
 
 def test_an_event_that_waits_longer_than_the_hops_limits_is_overdue() -> None:
     """The redactor may be 30 s behind and take 2 s."""
     assert [False, True] == [fate(Trail().by_sdk(), now=now).step("redactor").overdue for now in (32.0, 32.2)]  # type: ignore[union-attr]
-    assert sentence(fate(Trail().by_sdk(), now=132.0)).endswith("and its limit is 32.0 s: overdue.")
+    assert sentence(fate(Trail().by_sdk(), now=132.0)).endswith("and the limit is 32.0 s: overdue.")
 
 
 def test_an_event_that_one_exit_does_not_have_waits_for_it_and_is_delivered_at_the_others() -> None:
@@ -128,7 +128,12 @@ def test_an_event_that_one_exit_does_not_have_waits_for_it_and_is_delivered_at_t
     told = fate(trail, now=10.4)
     assert (Became.WAITS, "lake", ["rds", "redis"]) == (told.became, told.at, told.exits)
     # The redactor had it at 0.4 s: the other exits' own time says nothing about the lake.
-    assert "Waits for lake since 10.0 s; up to 60.0 s is within its limits. Delivered at rds and redis." == sentence(told)
+    assert "Waits for lake since 10.0 s; up to 60.0 s is within limits. Delivered at rds and redis." == sentence(told)
+
+
+def test_exits_that_wait_side_by_side_are_named_together() -> None:
+    told = fate(Trail().by_sdk().redacted().says("redis", 1.1, 1.5, "redactor"), now=10.4)
+    assert "Waits for lake and rds since 10.0 s; up to 60.0 s is within limits. Delivered at redis." == sentence(told)
 
 
 def test_a_reader_whose_clock_is_behind_sees_an_event_that_waits_since_now() -> None:

@@ -81,7 +81,7 @@ def test_what_is_waited_for_is_followed_by_that_hops_own_last_sign() -> None:
     sign = LastSign("redactor", "The last span of any event at redactor is 3.00 s old.")
     text = shown(told_of(Trail().by_sdk(), now=2.0, signs=(sign,)))
     assert [
-        "Waits for redactor since 1.90 s; up to 32.0 s is within its limits.",
+        "Waits for redactor since 1.90 s; up to 32.0 s is within limits.",
         "The last span of any event at redactor is 3.00 s old.",
         "`spillway status` says whether redactor is up; `spillway explain e-1` asks every place itself.",
     ] == [line.strip() for line in text.splitlines()][-5:-2]

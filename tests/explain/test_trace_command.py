@@ -75,7 +75,7 @@ def test_a_waiting_event_is_shown_with_what_the_hop_it_waits_for_said_last(store
     store.takes_lines([LogLine(now - 5_000_000_000, "warning", "stopped", "", {"detail": "KMS is away"})], "redactor")
     ran = Ran(store.url, waiting.trace.hex_id, folder=tmp_path)
     (said,) = [line for line in ran.out.splitlines() if line.startswith("Waits for redactor since 2")]
-    assert said.rstrip().endswith(" up to 32.0 s is within its limits.")
+    assert said.rstrip().endswith(" up to 32.0 s is within limits.")
     (sign,) = [line for line in ran.out.splitlines() if line.startswith("The last span of any event at redactor is 9")]
     assert "s old. Its last warning, " in sign
     assert sign.rstrip().endswith("s ago: stopped: KMS is away.")

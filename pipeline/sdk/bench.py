@@ -1,8 +1,9 @@
-"""`python -m pipeline.sdk.bench`: what sending costs the sender, with and without a spool.
+"""`python -m pipeline.sdk.bench`: what sending costs the sender, with and without a spool, and what telemetry adds to it.
 
 Rules. CPU seconds are this process's own, the background sender's included. "no collector" answers at once inside the process, so
 the row is the SDK alone; "gRPC" has a collector in a process of its own that answers ACCEPTED and does nothing else. The ratio
-is to "envelope only" of the same run: making the CloudEvent and its bytes, which any client would have to do.
+is to "envelope only" of the same run: making the CloudEvent and its bytes, which any client would have to do. These rows are
+without telemetry; its price has rules of its own (pipeline/sdk/price.py).
 """
 
 import multiprocessing
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,7 +23,7 @@ from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEventBatch
 from pipeline.gen.spillway.events.v1.acquisition_pb2 import PageViewed
 from pipeline.gen.spillway.v1.collector_pb2 import PublishResponse
 from pipeline.sdk.answers import Accepted, Answer
-from pipeline.sdk.client import Client, ClientOptions
+from pipeline.sdk.client import Client, ClientOptions, SdkTelemetry
 from pipeline.sdk.envelope import IdSource, envelope, now_unix_micros
 from pipeline.sdk.sender import PublishesEncoded
 from pipeline.sdk.spool import Fsync, SpoolOptions
@@ -67,6 +69,14 @@ def measure(events: int) -> Iterator[Row]:
         yield _client(f"no collector, spool, fsync {fsync.value}", events, fsync=fsync, publisher=Nobody())
     # A call to the disk for each event: fewer of them.
     yield _client("no collector, spool, fsync always", max(1, events // 50), fsync=Fsync.ALWAYS, publisher=Nobody())
+    with collecting() as target:
+        yield _client("gRPC, memory", events, target=target)
+        yield _client("gRPC, spool, fsync interval", events, fsync=Fsync.INTERVAL, target=target)
+
+
+@contextmanager
+def collecting() -> Iterator[str]:
+    """The address of a collector in a process of its own that accepts everything."""
     context = multiprocessing.get_context("spawn")  # gRPC objects do not survive a fork
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
@@ -74,9 +84,7 @@ def measure(events: int) -> Iterator[Row]:
     try:
         if not ours.poll(START_SECONDS_MAX):
             raise click.ClickException("the collector did not start")
-        target = f"127.0.0.1:{ours.recv()}"
-        yield _client("gRPC, memory", events, target=target)
-        yield _client("gRPC, spool, fsync interval", events, fsync=Fsync.INTERVAL, target=target)
+        yield f"127.0.0.1:{ours.recv()}"
     finally:
         ours.send("end")
         process.join(START_SECONDS_MAX)
@@ -105,7 +113,9 @@ def _client(
         if fsync is not None:
             options = replace(options, spool=SpoolOptions(fsync=fsync))
         spool = None if fsync is None else Path(scratch) / "spool"
-        with Client(target, "bench", source="/bench", spool=spool, options=options, publisher=publisher) as client:
+        with Client(
+            target, "bench", source="/bench", spool=spool, options=options, publisher=publisher, telemetry=SdkTelemetry()
+        ) as client:
             client.send(page(0)).result(START_SECONDS_MAX)  # connected, and everything imported
 
             def send(count: int) -> None:
@@ -141,8 +151,10 @@ def _serve(pipe: Connection) -> None:
 
 @click.command()
 @click.option("--events", default=30_000, show_default=True, help="Events in each row.")
-def main(events: int) -> None:
-    """Print one row per way of sending."""
+@click.option("--rounds", default=9, show_default=True, type=click.IntRange(min=5), help="Of each kind of producer.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if telemetry costs more than its goal.")
+def main(events: int, rounds: int, strict: bool) -> None:
+    """Print one row per way of sending, and then one on what telemetry costs there."""
     click.echo(f"{'':42}{'events':>8}{'events/s':>10}{'send us':>9}{'CPU us/event':>14}{'x envelope':>12}")
     base = 0.0
     for row in measure(events):
@@ -151,6 +163,21 @@ def main(events: int) -> None:
             f"{row.what:42}{row.events:>8}{row.events / row.wall_seconds:>10,.0f}{row.send_seconds / row.events * 1e6:>9.1f}"
             f"{row.cpu_micros_an_event:>14.1f}{row.cpu_micros_an_event / base:>12.1f}"
         )
+    from pipeline.sdk import price  # it needs this module
+
+    click.echo(f"\n{'':42}{'bare us/event':>14}{'instrumented/bare':>19}{'bare/bare':>11}{'bare/lean':>11}  goal")
+    missed = False
+    with collecting() as target:
+        for one in price.measure(target, rounds):
+            met = one.ratio <= price.GOAL_RATIO_MAX
+            missed = missed or not met
+            goal = f"<= {price.GOAL_RATIO_MAX} {'met' if met else 'MISSED'}"
+            click.echo(
+                f"{one.way.name:42}{one.bare_micros:>14.1f}{one.ratio:>19.3f}{one.noise_ratio:>11.3f}"
+                f"{one.imports_ratio:>11.3f}  {goal}"
+            )
+    if missed and strict:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

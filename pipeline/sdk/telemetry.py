@@ -12,6 +12,7 @@ backend, no metrics, since nobody could read them; and nothing at all where it n
 is imported before it is used. A backend that is slow or away delays nothing but `end`, by `END_SECONDS_MAX` at most.
 """
 
+import functools
 import logging
 import os
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("spillway.sdk")
 
 END_SECONDS_MAX = 2.0
+SCRUBBED_MAX = 256
 _VARIABLES = ("SPILLWAY_TELEMETRY_OTLP_ENDPOINT", ENDPOINT_VARIABLE)
 
 
@@ -85,7 +87,10 @@ class SdkTelemetry:
             queue_items_max=settings.queue_items_max,
             ship_seconds=settings.ship_seconds,
         )
-        tracer = Tracer(part, worker or f"{part}-{os.getpid()}", shipper.put, settings, scrub=mask)
+        # Of a span's values nearly all are those of the span before it, and one is there twice: masked anew they would be most of
+        # its price.
+        scrub = functools.lru_cache(maxsize=SCRUBBED_MAX)(mask)
+        tracer = Tracer(part, worker or f"{part}-{os.getpid()}", shipper.put, settings, scrub=scrub)
         return cls(tracer, metrics, shipper, counted, endpoint)
 
     @classmethod

@@ -1,0 +1,161 @@
+"""What telemetry costs a sender, as a ratio; `python -m pipeline.sdk.bench` prints it.
+
+Rules. For each way of sending four producers run, each a process of its own: instrumented (figures in a registry, one event in a
+thousand traced by chance, its spans shipped to a live backend), bare, and bare once more; these have the same modules imported,
+and the fourth, lean, is bare without them: more objects in the heap are more work for Python's garbage collector. They send in
+turn, in short slices, and the order changes from round to round. A figure is a producer's CPU seconds an event, its background
+threads and what it does between its slices included; a ratio is taken within a round, and the median over the rounds is what is
+said. The second bare producer shows the noise: a ratio that differs from 1 by less than that one does says nothing.
+"""
+
+import importlib
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import click
+
+from pipeline.sdk.bench import START_SECONDS_MAX, Nobody, page
+from pipeline.sdk.client import Client, SdkTelemetry
+from telemetry.settings import TelemetrySettings
+
+KINDS = ("bare", "instrumented", "bare again", "lean")
+GOAL_RATIO_MAX = 1.03
+# Half a second or more: at full rate, spans go out once a second.
+_SLICE_EVENTS = 40_000
+_SLICE_SECONDS_MAX = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How events are sent: to a collector over gRPC or to nobody, with a spool or without."""
+
+    name: str
+    grpc: bool
+    spool: bool
+
+
+WAYS = (
+    Way("no collector, memory", False, False),
+    Way("gRPC, memory", True, False),
+    Way("gRPC, spool, fsync interval", True, True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    way: Way
+    # CPU of a bare producer for one event.
+    bare_micros: float
+    # Medians over the rounds: instrumented to bare, bare to bare, and bare to lean.
+    ratio: float
+    noise_ratio: float
+    imports_ratio: float
+
+
+def measure(target: str, rounds: int) -> Iterator[Price]:
+    """`target`: a collector that accepts everything."""
+    context = multiprocessing.get_context("spawn")  # gRPC objects do not survive a fork
+    ours, theirs = context.Pipe()
+    backend = context.Process(target=_backend, args=(theirs,), daemon=True)
+    backend.start()
+    try:
+        endpoint = f"http://127.0.0.1:{_received(ours, START_SECONDS_MAX)}"
+        for way in WAYS:
+            pipes = {kind: context.Pipe() for kind in KINDS}
+            producers = [
+                context.Process(target=_produce, args=(kind, way, target, endpoint, theirs), daemon=True)
+                for kind, (_, theirs) in pipes.items()
+            ]
+            for producer in producers:
+                producer.start()
+            try:
+                yield _price(way, {kind: ours for kind, (ours, _) in pipes.items()}, rounds)
+            finally:
+                for producer in producers:
+                    producer.terminate()
+                    producer.join(START_SECONDS_MAX)
+    finally:
+        backend.terminate()
+        backend.join(START_SECONDS_MAX)
+
+
+def _price(way: Way, pipes: dict[str, Connection], rounds: int) -> Price:
+    costs: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for number in range(-1, rounds):
+        turn = number % len(KINDS)
+        order: Sequence[str] = KINDS[turn:] + KINDS[:turn]
+        for kind in order if number % 2 else order[::-1]:
+            pipes[kind].send(_SLICE_EVENTS)
+            cost = _received(pipes[kind], _SLICE_SECONDS_MAX)
+            if number >= 0:  # the first round connects and warms
+                costs[kind].append(cost)
+
+    def ratio(kind: str, to: str) -> float:
+        return statistics.median(cost / of for cost, of in zip(costs[kind], costs[to], strict=True))
+
+    return Price(
+        way,
+        statistics.median(costs["bare"]) * 1e6,
+        ratio("instrumented", "bare"),
+        ratio("bare again", "bare"),
+        ratio("bare", "lean"),
+    )
+
+
+def _received(pipe: Connection, seconds_max: float) -> float:
+    if not pipe.poll(seconds_max):
+        raise click.ClickException("a process of the benchmark does not answer")
+    said: float = pipe.recv()
+    return said
+
+
+# -- the processes
+
+
+def _produce(kind: str, way: Way, target: str, endpoint: str, pipe: Connection) -> None:
+    if kind != "lean":
+        for module in ("pipeline.sdk.spans", "pipeline.sdk.figures", "telemetry.otlp", "telemetry.personal_data"):
+            importlib.import_module(module)
+    telemetry = SdkTelemetry()
+    if kind == "instrumented":
+        from telemetry.metrics import Metrics
+
+        telemetry = SdkTelemetry.begin("bench", metrics=Metrics(), settings=TelemetrySettings(otlp_endpoint=endpoint))
+    with tempfile.TemporaryDirectory() as scratch:
+        spool = Path(scratch) / "spool" if way.spool else None
+        publisher = None if way.grpc else Nobody()
+        client = Client(target, "bench", source="/bench", spool=spool, publisher=publisher, telemetry=telemetry)
+        spent = time.process_time()
+        while True:
+            events = int(pipe.recv())
+            for number in range(events):
+                client.send(page(number), subject=f"user-{number % 1000}")
+            client.flush(_SLICE_SECONDS_MAX)
+            before, spent = spent, time.process_time()
+            pipe.send((spent - before) / events)
+
+
+def _backend(pipe: Connection) -> None:
+    """An OTLP backend that takes everything and keeps nothing."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", "0")))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    pipe.send(server.server_address[1])
+    server.serve_forever()

@@ -107,7 +107,7 @@ def _forecasts() -> tuple[Panel, ...]:
     limit = forecasts.BY_NAME[forecasts.SHARDS].limit
     return (
         Panel(
-            f"Shards: days to {limit:.0%}",
+            f"Shards: days to {limit * 100:g} %",
             "d",
             f"A day's fullest minute of the fullest shard, at its growth; what the growth is fitted to is named. {_FAR}",
             "Below a week: split the stream's shards. After a split the old peak counts for a day. Fitted to the last hour: do "

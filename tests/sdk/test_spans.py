@@ -347,11 +347,11 @@ def test_a_slow_event_has_a_span_though_nobody_asked_within_the_bounds() -> None
 
 def test_a_flood_of_rejections_is_traced_up_to_its_bound() -> None:
     watched = Watched(TelemetrySettings(trace_share=0.0, unplanned_spans_per_second_max=5.0))
+    began = time.monotonic()
     with watched.client(MemoryTransport(reject_all)) as client:
         for number in range(500):
             client.send(PAGE, id=str(number))
-    # 5 at once, and what a second or two let in.
-    assert 5 <= len(watched.spans) < 30
+    assert 5 <= len(watched.spans) <= 5 + 5 * (time.monotonic() - began) < 500
 
 
 def test_personal_data_in_an_id_does_not_reach_a_span() -> None:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = PageViewed(page_url="https://example.com/")
 OURS, OPENTELEMETRYS = "SPILLWAY_TELEMETRY_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 # A shared machine's own delays, on top of a bound.
-SLACK_SECONDS = 1.0
+SLACK_SECONDS = 3.0
 # Far beyond any bound: who waited for the backend would be seen.
 PATIENT = {"SPILLWAY_TELEMETRY_SHIP_TIMEOUT_SECONDS": "60"}
 
@@ -107,6 +107,24 @@ def test_a_wrong_setting_is_said_at_once_and_leaves_no_spool_locked(tmp_path: Pa
     with pytest.raises(InvalidConfiguration, match="TRACE_SHARE"):
         client(MemoryTransport(), spool=tmp_path)
     Spool(tmp_path).close()
+
+
+def test_the_example_of_the_readme_runs(backend: Backend) -> None:
+    readme = (ROOT / "pipeline" / "sdk" / "README.md").read_text()
+    (example,) = (code for code in readme.split("```python\n")[1:] if code.startswith("telemetry = "))
+    text = """
+import sys, prometheus_client
+from pipeline.gen.spillway.events.v1.acquisition_pb2 import PageViewed
+from pipeline.sdk.client import Client, SdkTelemetry
+from telemetry.metrics import Metrics
+"""
+    text += example.split("```")[0].replace('"127.0.0.1:50051"', "sys.argv[1]").replace('"spw_..."', "sys.argv[2]")
+    text += "sys.stdout.write(prometheus_client.generate_latest(prometheus_client.REGISTRY).decode())"
+    with serving(SmallCollector()) as collector:
+        scraped, complaint = python(text, collector.target, API_KEY, **{OURS: backend.url}).communicate(timeout=60)
+    assert "" == complaint
+    assert 'spillway_sdk_events_total{outcome="accepted"} 2.0' in scraped.splitlines()
+    assert collector.events[1].id in backend.event_ids()
 
 
 # -- a backend that is away, or hangs

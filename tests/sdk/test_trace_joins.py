@@ -72,7 +72,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
 
 
 async def _soon(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + 30.0
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         await asyncio.sleep(0.01)

@@ -87,6 +87,8 @@ class Map:
     # (process, worker) that does not answer a scrape.
     silent: tuple[str, ...] = ()
     targets: int = 0
+    # Whether Prometheus said anything.
+    known: bool = True
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -167,6 +169,8 @@ def targets_state(now: Map) -> State:
 
 
 def targets_text(now: Map) -> str:
+    if not now.known:
+        return "which processes answer is not known"
     if not now.targets:
         return "Prometheus scrapes no process"
     if not now.silent:
@@ -176,7 +180,8 @@ def targets_text(now: Map) -> str:
 
 def unknown() -> Map:
     """What is known without Prometheus: nothing."""
-    return Map(tuple(HopNow(hop, tuple(Reading(key, signal, None) for key, signal in hop.signals.items())) for hop in HOPS))
+    hops = (HopNow(hop, tuple(Reading(key, signal, None) for key, signal in hop.signals.items())) for hop in HOPS)
+    return Map(tuple(hops), known=False)
 
 
 async def read(prometheus: Prometheus, expected: Sequence[str] = ()) -> Map:

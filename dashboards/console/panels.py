@@ -76,15 +76,17 @@ def choices(board: Dashboard, given: Mapping[str, str]) -> dict[str, str]:
 
 
 async def answer(prometheus: Prometheus, panel: Panel, chosen: Mapping[str, str], span: Range) -> dict[str, object]:
-    """What the browser draws; `error` says why where there is nothing to draw."""
-    base: dict[str, object] = {"id": panel.id, "kind": panel.kind, "unit": unit_of(panel.unit).as_json(), "error": ""}
+    """What the browser draws; `error` says shortly, and `why` at length, that there is nothing to draw."""
+    base: dict[str, object] = {"id": panel.id, "kind": panel.kind, "unit": unit_of(panel.unit).as_json(), "error": "", "why": ""}
     try:
         if panel.kind in _DRAWN:
             return base | await _chart(prometheus, panel, chosen, span)
         if panel.kind == "table":
             return base | await _table(prometheus, panel, chosen, span)
         return base | await _numbers(prometheus, panel, chosen, span)
-    except (Unanswered, UnknownVariable) as exc:
+    except Unanswered as exc:
+        return base | {"error": exc.short, "why": str(exc.args[0])}
+    except UnknownVariable as exc:
         return base | {"error": str(exc.args[0])}
 
 

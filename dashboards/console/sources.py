@@ -8,6 +8,7 @@ was to be asked is away at once, so that a page of thirty panels does not wait f
 import asyncio
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,11 @@ T = TypeVar("T")
 
 
 class Unanswered(Exception):
-    """What was asked for is not to be had; the text is for the reader."""
+    """What was asked for is not to be had; the text is for the reader. `short` is for where there is little room."""
+
+    def __init__(self, text: str, short: str = "") -> None:
+        super().__init__(text)
+        self.short = short or text
 
 
 class Away(Unanswered):
@@ -57,7 +62,7 @@ class Source:
         if not self.url:
             raise Away(f"{self.name} is not configured")
         if began < self._silent_until:
-            raise self._silent()
+            raise self._away(_silence())
         try:
             status, body = await self._asked(path, params)
             self._answered_at = self._clock()
@@ -68,9 +73,9 @@ class Source:
         except TimeoutError as exc:
             if self._answered_at < began:
                 self._silent_until = self._clock() + SILENT_SECONDS
-            raise self._silent() from exc
+            raise self._away(_silence()) from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise Away(f"{self.name} at {self.url} does not answer ({_plain(exc)})") from exc
+            raise self._away(_plain(exc)) from exc
         except ValueError as exc:
             raise Refused(f"{self.name} at {self.url} answered with something that is no JSON", 502) from exc
 
@@ -102,13 +107,17 @@ class Source:
                     raise Refused(f"{self.name} answered with more than {ANSWER_BYTES_MAX >> 20} MiB: narrow the question", 413)
             return answer.status, bytes(body)
 
-    def _silent(self) -> Away:
-        return Away(f"{self.name} at {self.url} does not answer (no answer in {ASK_SECONDS_MAX:.0f} s)")
+    def _away(self, why: str) -> Away:
+        return Away(f"{self.name} at {self.url} does not answer ({why})", f"{self.name} does not answer")
+
+
+def _silence() -> str:
+    return f"no answer in {ASK_SECONDS_MAX:g} s"
 
 
 def _plain(exc: BaseException) -> str:
-    if isinstance(exc, aiohttp.ClientConnectorError):
-        return exc.os_error.strerror or "no connection"
+    if isinstance(exc, aiohttp.ClientConnectorError) and exc.os_error.errno:
+        return os.strerror(exc.os_error.errno).lower()
     return type(exc).__name__
 
 

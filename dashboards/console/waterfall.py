@@ -88,9 +88,14 @@ def longest(found: Journey) -> Longest | None:
 
 
 def missing(found: Journey) -> dict[str, list[str]]:
-    """By event id: the hops whose spans should be there, in the order of the path. None for an event that ended early."""
+    """By event id: the hops whose spans should be there, in the order of the path. None for an event that ended early, or whose
+    spans are not all shown: of a long trace the last.
+    """
     lacking: dict[str, list[str]] = {}
+    cut_off = found.bars[-1].span.event_id if found.left_out else ""
     for event_id in found.events:
+        if event_id == cut_off:
+            continue
         spans = [bar.span for bar in found.bars if bar.span.event_id == event_id]
         there = {base_of(span) for span in spans}
         if any("spillway.final" in span.attributes for span in spans):

@@ -137,7 +137,8 @@ async def test_without_prometheus_the_browser_is_told_so_in_each_place(nowhere: 
     async with running(ConsoleSettings(nowhere, nowhere)) as asker:
         hops, panel = (await asker.get("/api/hops")).json, (await asker.get("/api/panels/spillway-cost/2")).json
     said = f"Prometheus at {nowhere} does not answer"
-    assert [said, said] == [hops["error"].split(" (")[0], panel["error"].split(" (")[0]]
+    assert [f"{said} (connection refused)"] * 2 == [hops["error"], panel["why"]]
+    assert ("Prometheus does not answer", "which processes answer is not known") == (panel["error"], hops["targets"])
     assert {"nodata"} == {each["state"] for each in hops["hops"]}
 
 
@@ -195,7 +196,7 @@ async def test_who_was_silent_for_a_whole_question_is_not_waited_for_again_at_on
         second = (await asker.get("/api/panels/spillway-cost/3")).json
         held.go.set()
     assert 1 <= asked == held.asked
-    assert first["error"] == second["error"] == f"Prometheus at {prometheus} does not answer (no answer in 0 s)"
+    assert first["why"] == second["why"] == f"Prometheus at {prometheus} does not answer (no answer in 0.2 s)"
 
 
 async def test_one_question_that_takes_too_long_does_not_silence_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,13 @@ def test_after_an_early_end_nothing_is_missing() -> None:
     assert "Ended as dead letter" in words(head(told(spans), LATE))
 
 
+def test_an_event_whose_spans_are_not_all_shown_lacks_nothing() -> None:
+    events = [[span(each.hop, 0, 1.0, cloudevents__event_id=f"e{index:03}") for each in usual()] for index in range(100)]
+    found = told([each for event in events for each in event])
+    assert (200, {}) == (found.left_out, missing(found))
+    assert "500 and 200 not shown" in words(head(found, LATE))
+
+
 def test_each_event_of_a_trace_is_asked_after_by_itself() -> None:
     second = [span(each.hop, 5, 1.0, cloudevents__event_id="e2") for each in usual() if each.hop != "lake"]
     found = told([*usual(), *second])

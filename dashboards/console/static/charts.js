@@ -269,10 +269,10 @@
       make("tbody", {}, ...answer.rows.map((row) => make("tr", {}, ...row.map((cell, at) => make("td", { class: at >= answer.numeric ? "number" : "" }, cell)))))));
     body.replaceChildren(scroll);
   }
-  function say(body, text, kind) {
+  function say(body, text, kind, why = "") {
     drawn.get(body)?.plot.destroy();
     drawn.delete(body);
-    body.replaceChildren(make("p", { class: `notice ${kind}`, role: "status" }, text));
+    body.replaceChildren(make("p", { class: `notice ${kind}`, role: "status", title: why || null }, text));
   }
 
   // -- asking
@@ -286,7 +286,7 @@
     if (!reply.ok) { say(body, `the console says ${reply.status}`, "away"); return; }
     const answer = await reply.json();
     panel.dataset.loaded = answer.error ? "error" : "yes";
-    if (answer.error) say(body, answer.error, "away");
+    if (answer.error) say(body, answer.error, "away", answer.why);
     else if (answer.series) chart(body, answer);
     else if (answer.columns) rows(body, answer);
     else numbers(body, answer);

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dashboards.page import WORKER, Ask, Page, Panel, Query, Row, hop_uid
 from dashboards.signals import ORDER, signal_panel
 from telemetry import metrics as m
-from telemetry.hops import EXITS, HOPS, Hop
+from telemetry.hops import BY_NAME, EXITS, HOPS, Hop
 
 ask = Ask(WORKER)
 
@@ -16,11 +16,11 @@ ask = Ask(WORKER)
 def hop_page(hop: Hop) -> Page:
     golden = Row("Golden signals", tuple(signal_panel(hop, kind) for kind in ORDER))
     details = _details(hop)
-    before = ", ".join(hop.after) or "nothing of ours"
+    after = f" After {' and '.join(BY_NAME[name].title for name in hop.after)}." if hop.after else ""
     return Page(
         uid=hop_uid(hop.name),
         title=f"Hop: {hop.title}",
-        description=f"{hop.title}: takes {hop.takes}, gives {hop.gives}. Comes after {before}.",
+        description=f"Takes {hop.takes}; gives {hop.gives}.{after}",
         rows=(golden, Row("Details", details)) if details else (golden,),
         hop=hop.name,
         workers_of=_WORKERS_OF[hop.name].name,

@@ -69,8 +69,7 @@ class Figures:
 
     def count(self, events: Mapping[Fate, int]) -> None:
         for fate, count in events.items():
-            if count:
-                self._events[fate].inc(count)
+            self._events[fate].inc(count)
 
     def span_dropped(self) -> None:
         """A traced event will have no span."""

@@ -117,11 +117,6 @@ class Report:
         if self._figures is not None:
             self._figures.span_dropped()
 
-    def taken(self, first_number: int) -> None:
-        """A new batch goes out: whatever is before it is finished."""
-        with self._lock:
-            self.times.forget_before(first_number)
-
     def not_taken(self, event: CloudEvent, kept: Kept | None, began_ns: int, error: SpillwayError) -> None:
         """`send` raised."""
         if self._figures is not None:
@@ -134,18 +129,20 @@ class Report:
     ) -> None:
         """The fate of these, by ascending number, is final, and counted in `stats`. `attempts`: of those not accepted, by number,
         how often they were sent, and of the others how often in vain before this answer's call; None: it is not known."""
-        now, now_ns = self._clock(), time.time_ns()
+        now = self._clock()
         with self._lock:
             stretches = self.times.stretches(entries)
-            kept = self._take_kept(entries)
+            kept = self._take_kept(entries) if self._kept else {}
             before, self._stats = self._stats, stats
         counts = _counts(before, stats)
         if self._figures is not None:
             self._figures.count(counts)
             self._figures.waited(*_waits(stretches, kept, now))
-        if self.spans is not None:
-            failed = counts[Fate.ACCEPTED] != len(entries)
-            self.spans.finished(Finished(entries, outcomes, attempts, stretches, kept, failed, now, now_ns, self._began_ns))
+        failed = counts != {Fate.ACCEPTED: len(entries)}
+        if self.spans is not None and (kept or failed or self.spans.concerned(stretches, now)):
+            self.spans.finished(
+                Finished(entries, outcomes, attempts, stretches, kept, failed, now, time.time_ns(), self._began_ns)
+            )
 
     def _take_kept(self, entries: Sequence[Entry]) -> dict[int, Kept]:
         taken: dict[int, Kept] = {}
@@ -158,24 +155,30 @@ class Report:
 
 
 def _counts(before: Stats, now: Stats) -> dict[Fate, int]:
-    return {
+    """Without those that are zero, which nearly all are nearly always: this is done for every batch."""
+    if now.rejected == before.rejected and now.unclear == before.unclear and now.undelivered == before.undelivered:
+        return {Fate.ACCEPTED: now.accepted - before.accepted}
+    counts = {
         Fate.ACCEPTED: now.accepted - before.accepted,
         Fate.REJECTED: now.rejected - before.rejected,
         Fate.UNCLEAR: now.unclear - before.unclear,
         Fate.GIVEN_UP: now.undelivered - before.undelivered,
     }
+    return {fate: count for fate, count in counts.items() if count}
 
 
 def _waits(
     stretches: Sequence[Stretch], kept: Mapping[int, Kept], now: float
 ) -> tuple[list[tuple[float, int]], list[tuple[float, str]]]:
     """Seconds and how many events; and of the traced ones, which are not among those, seconds and trace id."""
+    if not kept:
+        return [(max(0.0, now - sent_at), end - start) for start, end, sent_at in stretches if sent_at is not None], []
     places = sorted(kept)
     ages, examples = [], []
     for start, end, sent_at in stretches:
         if sent_at is None:
             continue
-        inside = places[bisect_left(places, start) : bisect_left(places, end)] if places else []
+        inside = places[bisect_left(places, start) : bisect_left(places, end)]
         seconds = max(0.0, now - sent_at)
         examples += [(seconds, kept[place].trace.hex_id) for place in inside]
         if end - start > len(inside):

@@ -5,7 +5,7 @@ the clock has moved on by the resolution, or backwards (who waited for room was 
 here is never later than the true one, so no latency is understated. Of too many marks (an outage of hours, with a spool) every
 second one goes, and new ones come half as often; once few are left they come as often as before.
 
-Not thread-safe.
+Not thread-safe, but for `needed_from`.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,8 +16,10 @@ from typing import NamedTuple
 from pipeline.sdk.segment import Entry
 
 NUMBER = attrgetter("number")
-RESOLUTION_SECONDS = 0.001
+# As long as the first event of a batch waits for company: nothing finer matters.
+RESOLUTION_SECONDS = 0.005
 MARKS_MAX = 4096
+_FORGET_AT_ONCE = 64
 
 
 class Stretch(NamedTuple):
@@ -32,33 +34,38 @@ class SendTimes:
     """Moments are monotonic seconds, numbers those of the outbox."""
 
     def __init__(self, resolution_seconds: float = RESOLUTION_SECONDS, marks_max: int = MARKS_MAX) -> None:
+        self._crowd = min(_FORGET_AT_ONCE, marks_max)
         self._finest_seconds, self._resolution_seconds, self._marks_max = resolution_seconds, resolution_seconds, marks_max
         # A moment from here on, and before there, is marked already.
         self.marked_from = self.marked_to = 0.0
+        # Nobody will ask for events before this one; marks on them go when there are many.
+        self.needed_from = 0
         self._firsts: list[int] = []
         self._moments: list[float] = []
 
     def mark(self, number: int, sent_at: float) -> None:
         """Event `number`, and those after it up to the next mark, were sent at this moment or later."""
-        if len(self._firsts) >= self._marks_max:
-            self._thin_out()
+        if len(self._firsts) >= self._crowd:
+            self._make_room()
         self._firsts.append(number)
         self._moments.append(sent_at)
         self.marked_from, self.marked_to = sent_at, sent_at + self._resolution_seconds
+
+    def _make_room(self) -> None:
+        passed = bisect_right(self._firsts, self.needed_from) - 1
+        if passed > 0:
+            del self._firsts[:passed], self._moments[:passed]
+        if len(self._firsts) >= self._marks_max:
+            self._thin_out()
+        elif len(self._firsts) <= self._marks_max // 4:
+            self._resolution_seconds = self._finest_seconds
+        self._crowd = min(len(self._firsts) + _FORGET_AT_ONCE, self._marks_max)
 
     def _thin_out(self) -> None:
         moments = self._moments
         self._moments = [min(moments[at : at + 2]) for at in range(0, len(moments), 2)]
         self._firsts = self._firsts[::2]
         self._resolution_seconds *= 2
-
-    def forget_before(self, number: int) -> None:
-        """Nobody will ask for events before this one."""
-        passed = bisect_right(self._firsts, number) - 1
-        if passed > 0:
-            del self._firsts[:passed], self._moments[:passed]
-        if len(self._firsts) <= self._marks_max // 4:
-            self._resolution_seconds = self._finest_seconds
 
     def stretches(self, entries: Sequence[Entry]) -> list[Stretch]:
         """Of entries by ascending number. Not known: those from before the first mark, which another process sent."""

@@ -231,8 +231,8 @@ class Sender:
             # Damage on disk can make fewer of them than were counted.
             self._unread_count = max(0, self._unread_count - len(batch)) if batch else 0
             self._oldest_unread_at = time.monotonic()
-            if self._report is not None and batch:
-                self._report.taken(batch[0].number)
+            if self._times is not None and batch:
+                self._times.needed_from = batch[0].number
             return batch
 
     def _send(self, batch: Sequence[Entry]) -> Sequence[Entry]:

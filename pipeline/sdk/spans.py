@@ -16,7 +16,7 @@ bound; nobody promised that the rest of its trace is there, so such a span is ma
 """
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
 from opentelemetry.trace import SpanKind
@@ -94,6 +94,10 @@ class SdkSpans:
             self._emit(kept, ended)
         elif self._tracer.may_emit_unplanned():
             self._unplanned(event, began_ns, ended)
+
+    def concerned(self, stretches: Sequence[Stretch], now: float) -> bool:
+        """Whether any of these events, which are accepted and not known to be traced, may want a span: recovered or slow ones."""
+        return any(sent_at is None or now - sent_at > self._slow_seconds for _, _, sent_at in stretches)
 
     def finished(self, of: Finished) -> None:
         """The spans of a batch's traced, failed and slow events."""

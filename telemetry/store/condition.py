@@ -32,6 +32,9 @@ _TESTS: dict[str, Callable[[float, float], bool]] = {
     "<": lambda a, b: a < b,
     "<=": lambda a, b: a <= b,
 }
+# Of a constant, or of an empty list, the planner makes nothing at all, and then says that the index that it was told to walk is
+# of no use ("no query solution").
+_NEVER = "origin_id < 0"
 _TRACE_DURATION = (
     "(SELECT max(other.start_ns + other.duration_ns) - min(other.start_ns) FROM spans AS other"
     " WHERE other.trace_id = spans.trace_id)"
@@ -94,7 +97,7 @@ class _Maker:
     def sql(self, condition: Condition) -> str:
         match condition:
             case Always(value):
-                return "1" if value else "0"
+                return "1" if value else _NEVER
             case All(parts):
                 return "(" + " AND ".join(map(self.sql, parts)) + ")"
             case Any(parts):
@@ -145,7 +148,7 @@ class _Maker:
     def _resource(self, compare: Compare) -> str:
         holds = _holds(compare)
         ids = [str(id) for id, body in self._resources.items() if holds(Resource.FromString(body).attributes)]
-        return f"origin_id IN ({','.join(ids)})"
+        return f"origin_id IN ({','.join(ids)})" if ids else _NEVER
 
     def _attribute(self, compare: Compare) -> str:
         column = _COLUMNS.get(compare.field.name, "")

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -13,7 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from telemetry.health import Health
 from telemetry.log import Logger
-from telemetry.metrics import Metrics
+from telemetry.metrics import DISK_SIZE_BYTES, DISK_USED_BYTES, Metrics
 from telemetry.store.database import Database
 from telemetry.store.grpc_door import grpc_server
 from telemetry.store.http_door import HttpDoor
@@ -51,6 +53,7 @@ class Store:
         )
         self._intake = Intake(self._ingest, settings.reading_bytes_max, clock)
         self._tempo = Tempo(Queries(self._database, settings.query_seconds_max))
+        watch_disk(metrics, settings.folder)
         self._health = Health(metrics, settings.health_port, settings.host)
         self.grpc_port, self.http_port, self.health_port = 0, 0, self._health.port
 
@@ -102,6 +105,17 @@ def steady_clock() -> Callable[[], float]:
 
 async def _not_spoken(request: Request, _: Exception) -> Response:
     return PlainTextResponse(f"{request.url.path} is not spoken here: see telemetry/store/README.md\n", 404)
+
+
+def watch_disk(metrics: Metrics, folder: Path) -> None:
+    """How full the folder's disk is, asked at each scrape. What only root may fill counts as no room."""
+    metrics.gauge(DISK_USED_BYTES).set_function(lambda: shutil.disk_usage(folder).used)
+
+    def size() -> float:
+        usage = shutil.disk_usage(folder)
+        return usage.used + usage.free
+
+    metrics.gauge(DISK_SIZE_BYTES).set_function(size)
 
 
 def _listen(host: str, port: int) -> socket.socket:

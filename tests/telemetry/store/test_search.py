@@ -180,7 +180,7 @@ def put(world: World, stored: list[Stored]) -> None:
         world.take(request(one, resource=resource))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(stored_spans(), st.lists(conditions, min_size=1, max_size=12))
 def test_a_search_finds_what_a_plain_reading_finds(stored: list[Stored], asked: list[Condition]) -> None:
     oracle = Oracle(stored)
@@ -196,6 +196,37 @@ def test_a_search_finds_what_a_plain_reading_finds(stored: list[Stored], asked: 
 def world(tmp_path: Path) -> Iterator[World]:
     with World(tmp_path) as world:
         yield world
+
+
+def test_numbers_are_equal_as_numbers_are_whatever_they_were_sent_as(world: World) -> None:
+    for place, number in enumerate(NUMBERS):
+        world.take(request(span(1, place + 1, name=repr(number), attributes={"n": number, "list": [number, "x"]})))
+    for wanted in NUMBERS:
+        expected = sorted(repr(number) for number in NUMBERS if number == wanted)
+        for name in ("n", "list"):
+            found = world.search(Compare(Field("span", name), "=", wanted))
+            assert expected == sorted(one["name"] for trace in found for one in trace["spanSet"]["spans"]), (name, wanted)
+
+
+@pytest.mark.parametrize("key", ["spillway.hop", EVENT_ID, "any"])
+def test_of_an_attribute_that_comes_twice_the_first_counts(world: World, key: str) -> None:
+    one = span(1, 1, name="twice", attributes={key: "first"})
+    one.attributes.extend(span(1, 1, attributes={key: "second"}).attributes)
+    world.take(request(one))
+    assert ["twice"] == world.names(f'{{ span.{key} = "first" }}') == world.names(f'{{ span.{key} != "second" }}')
+    assert [] == world.names(f'{{ span.{key} = "second" }}')
+
+
+INDEXED = ('span.cloudevents.event_id = "x"', 'trace:id = "1"', "status = error", "duration > 2s", 'name = "x"')
+
+
+@pytest.mark.parametrize("never", ["false", 'resource.none = "x"', "status = ok && status = unset", "duration < 0s"])
+@pytest.mark.parametrize("indexed", INDEXED)
+def test_what_can_never_be_true_finds_nothing_by_any_index(world: World, indexed: str, never: str) -> None:
+    """SQLite is told which index to walk, and refuses if it can't."""
+    world.take(request(span(1, 1, name="x", error="no", duration_ns=3 * SECOND_NS, attributes={EVENT_ID: "x"})))
+    assert ["x"] == world.names(f"{{ {indexed} }}")
+    assert [] == world.names(f"{{ {indexed} && {never} }}") == world.names(f"{{ {never} && ({indexed} && {indexed}) }}")
 
 
 PLANS = {

@@ -28,16 +28,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
-    """Two traces: one of two services with an error, one second long; and one of one span, two seconds later. Only read here."""
+    """Two traces: one of two services with an error, one second long; and one of a span, two and a half later. Only read here."""
     async with running(tmp_path_factory.mktemp("store")) as store:
         first = span(1, 1, name="send", duration_ns=SECOND_NS, attributes={"tenant": "x", "count": 2, "share": 0.5, "ok": True})
         second = span(1, 2, name="take", parent=1, error="boom", attributes={"cloudevents.event_id": "e/1"})
         second.links.add(trace_id=trace_id(2), span_id=b"\1" * 8)
         await store.take(request(first, resource={"service.name": "shop"}))
         await store.take(request(second))
-        await store.take(
-            request(span(2, 3, name="later", start_ns=AT_NS + 2 * SECOND_NS, attributes={"cloudevents.event_id": "e/1"}))
-        )
+        later = span(2, 3, name="later", start_ns=AT_NS + 5 * SECOND_NS // 2, attributes={"cloudevents.event_id": "e/1"})
+        await store.take(request(later))
         records = [
             line("started", at_ns=AT_NS),
             line("rejected", at_ns=AT_NS + SECOND_NS, level="WARNING", severity=13, trace=1, event_id="e/1", reason="too large"),

@@ -6,7 +6,7 @@ the legends repeat it, so that nobody takes a line through an hour for one throu
 
 from dashboards.page import Ask, Page, Panel, Query, Row
 from telemetry import metrics as m
-from telemetry.hops import BY_NAME
+from telemetry.hops import BY_NAME, batch_fullness
 from telemetry.recording import bands, days, forecasts, golden
 
 UID = "spillway-capacity"
@@ -75,10 +75,21 @@ def _fullness() -> tuple[Panel, ...]:
             hop="sdk",
         ),
         Panel(
-            "Spark: what comes of what it can take",
+            "Batch time of what keeps up, by exit",
             "percentunit",
-            "Input rate by processing rate, by exit. At 100 % it never catches up after a pause.",
-            "Above 80 %: more cores, or bigger batches.",
+            "How long a micro-batch takes, of the longest stretch of stream that one may hold. At 100 % the exit falls behind.",
+            "Above 80 %: more cores, or a longer stretch (SPILLWAY_ETL_BATCH_SPAN_SECONDS).",
+            (Query(batch_fullness(" by (exit)").replace("$window", ask.window).replace("$selector", ""), "{{exit}}"),),
+            width=8,
+            limit=0.8,
+            hop="lake",
+        ),
+        Panel(
+            "Spark: what comes of what it takes",
+            "percentunit",
+            "Input rate by processing rate, by exit: how much of the time it works. At 100 % it never pauses, which is no harm "
+            "as long as a batch's time keeps up.",
+            "Lasting 100 %, and batches that take longer: more cores.",
             (
                 Query(
                     f"sum by (exit) ({m.ETL_INPUT_RATE.name}) / (sum by (exit) ({m.ETL_PROCESSING_RATE.name}) > 0)"
@@ -87,7 +98,6 @@ def _fullness() -> tuple[Panel, ...]:
                 ),
             ),
             width=8,
-            limit=0.8,
             hop="lake",
         ),
         Panel(
@@ -96,8 +106,18 @@ def _fullness() -> tuple[Panel, ...]:
             "At 100 % the oldest traces go, which is by design.",
             "Raise the limit if traces are gone before you need them.",
             (Query(forecasts.of(forecasts.USE, forecasts.STORE), "store"),),
-            width=8,
+            width=12,
             limit=0.95,
+            hop="telemetry",
+        ),
+        Panel(
+            "Disk of its size",
+            "percentunit",
+            "The disk that the trace store lies on; in a local stack all that is kept lies there.",
+            "Above 90 %: make room. Telemetry is lost first, and says so; then the emulator and the databases refuse.",
+            (Query(f"max({m.DISK_USED_BYTES.name}) / (max({m.DISK_SIZE_BYTES.name}) > 0)", "disk"),),
+            width=12,
+            limit=0.9,
             hop="telemetry",
         ),
     )
@@ -116,22 +136,22 @@ def _forecasts() -> tuple[Panel, ...]:
             "number",
             width=10,
             height=5,
-            limit=7.0,
-            falling=True,
             hop="kinesis",
         ),
         Panel(
-            "Trace store: days to its limit",
+            f"Disk: days to {forecasts.BY_NAME[forecasts.DISK].limit * 100:g} %, trace store: to its limit",
             "d",
-            f"Disk that traces take, at its growth; what the growth is fitted to is named. {_FAR} 0 days: full, and the oldest "
-            "traces go, which is by design.",
-            "Below a week: raise the limit or sample less, if traces go before you need them.",
-            (Query(_left(forecasts.STORE), "store: {{fitted_to}}"),),
+            f"At their growth; what the growth is fitted to is named. {_FAR} Store, 0 days: full, and the oldest traces go, "
+            "which is by design.",
+            "Below a week: make room on the disk; raise the store's limit or sample less. Fitted to the last hour: do not "
+            "believe it yet.",
+            (
+                Query(_left(forecasts.DISK), "disk: {{fitted_to}}"),
+                Query(_left(forecasts.STORE), "store: {{fitted_to}}"),
+            ),
             "number",
-            width=6,
+            width=8,
             height=5,
-            limit=7.0,
-            falling=True,
             hop="telemetry",
         ),
         Panel(
@@ -142,7 +162,7 @@ def _forecasts() -> tuple[Panel, ...]:
             "Below half a day: lengthen the stream's retention first, then mend the reader.",
             (Query(f"{forecasts.HOURS_TO_LOSS} * 3600", "{{part}}"),),
             "number",
-            width=8,
+            width=6,
             height=5,
             limit=forecasts.RETENTION_SECONDS / 2,
             falling=True,

@@ -23,6 +23,8 @@ DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 REFRESH = "10s"
 ROW_HEIGHT = 1
 _GREEN, _YELLOW, _RED = "green", "#EAB839", "red"
+# The colour of text: a number that nobody has said of what is too much.
+_PLAIN = "text"
 # From this share of a limit on a number turns yellow.
 _WARN = 0.75
 
@@ -145,7 +147,7 @@ def _number() -> stat.Panel:
 def _thresholds(panel: Panel) -> builder.ThresholdsConfig:
     steps: list[tuple[float | None, str]]
     if panel.limit is None:
-        steps = [(None, _GREEN)]
+        steps = [(None, _PLAIN if panel.kind == "number" else _GREEN)]
     elif panel.falling:
         steps = [(None, _RED), (panel.limit, _GREEN)]
     elif panel.kind == "chart":

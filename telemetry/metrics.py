@@ -66,6 +66,12 @@ DEAD_LETTERS = Metric("spillway_dead_letters_total", "counter", "Events written 
 REDACTED_FIELDS = Metric("spillway_redacted_fields_total", "counter", "Fields changed by the redactor.", ("action",))
 ETL_ROWS = Metric("spillway_etl_rows_total", "counter", "Rows by exit and what became of them.", ("exit", "outcome"))
 ETL_BATCH_SECONDS = Metric("spillway_etl_batch_seconds", "histogram", "Duration of one micro-batch.", ("exit",))
+ETL_BATCH_LIMIT_SECONDS = Metric(
+    "spillway_etl_batch_limit_seconds",
+    "gauge",
+    "The longest stretch of stream in one micro-batch; one that takes longer than this falls behind.",
+    ("exit",),
+)
 ETL_FRESHNESS_SECONDS = Metric(
     "spillway_etl_freshness_seconds",
     "histogram",
@@ -142,6 +148,8 @@ STORE_ITEMS = Metric(
 STORE_WRITE_SECONDS = Metric("spillway_store_write_seconds", "histogram", "One transaction of the trace store.")
 STORE_BYTES = Metric("spillway_store_bytes", "gauge", "Size of the trace store on disk.")
 STORE_LIMIT_BYTES = Metric("spillway_store_limit_bytes", "gauge", "Past so many bytes the oldest traces go.")
+DISK_USED_BYTES = Metric("spillway_disk_used_bytes", "gauge", "Used of the disk that the trace store, and locally all, lies on.")
+DISK_SIZE_BYTES = Metric("spillway_disk_size_bytes", "gauge", "Size of that disk, as far as its user may fill it.")
 TRACES_JUDGED = Metric(
     "spillway_traces_judged_total",
     "counter",

@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen.prometheus, chosen.store, chosen.host, chosen.port, token, chosen.dashboards, chosen.targets, chosen.runbooks
     )  # fmt: skip
     endpoint = TelemetrySettings(otlp_endpoint=os.environ.get("SPILLWAY_TELEMETRY_OTLP_ENDPOINT", ""))
-    telemetry = Telemetry.begin("console", "console-1", endpoint, health_port=chosen.health_port)
+    telemetry = Telemetry.begin("console", os.environ.get("SPILLWAY_WORKER", "console"), endpoint, health_port=chosen.health_port)
     try:
         asyncio.run(_serve(settings, telemetry))
     finally:

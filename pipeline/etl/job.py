@@ -27,6 +27,7 @@ from pipeline.etl.spans import Loaded, examples, kept_of, tell, tell_failure
 from telemetry.log import Logger
 from telemetry.metrics import (
     DEAD_LETTERS,
+    ETL_BATCH_LIMIT_SECONDS,
     ETL_BATCH_SECONDS,
     ETL_FAILURES,
     ETL_FRESHNESS_SECONDS,
@@ -100,6 +101,7 @@ class ExitQuery:
             metrics.counter(DEAD_LETTERS, stage=f"etl-{name}", reason=reason)
         metrics.counter(ETL_FAILURES, exit=name)
         metrics.histogram(ETL_BATCH_SECONDS, exit=name)
+        metrics.gauge(ETL_BATCH_LIMIT_SECONDS, exit=name).set(self._stream.span_seconds)
         metrics.histogram(ETL_FRESHNESS_SECONDS, exit=name)
 
     @property

@@ -86,7 +86,7 @@ _MOMENT = Ahead("10 seconds", "10s", 10 / _DAY_SECONDS)
 _HOUR = Ahead("1 hour", "1h", 1 / 24)
 _DAY = Ahead("1 day", "1d", 1.0)
 
-SHARDS, STORE, RETENTION = "shards", "trace store", "retention"
+SHARDS, DISK, STORE, RETENTION = "shards", "disk", "trace store", "retention"
 RESOURCES: tuple[Resource, ...] = (
     Resource(
         SHARDS,
@@ -96,6 +96,16 @@ RESOURCES: tuple[Resource, ...] = (
         ("stream",),
         0.8,
         "80 % of a shard",
+        _LONG,
+        (_DAY, _HOUR, _MOMENT),
+    ),
+    Resource(
+        DISK,
+        "Disk that is used",
+        f"max({m.DISK_USED_BYTES.name}) / (max({m.DISK_SIZE_BYTES.name}) > 0)",
+        (),
+        0.9,
+        "90 % of the disk",
         _LONG,
         (_DAY, _HOUR, _MOMENT),
     ),

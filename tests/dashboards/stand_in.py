@@ -98,6 +98,7 @@ _MIDDLES: dict[str, float] = {
     m.ETL_INPUT_RATE.name: 900,
     m.ETL_PROCESSING_RATE.name: 2500,
     m.STORE_BYTES.name: 300 * MIB,
+    m.DISK_USED_BYTES.name: 90_000 * MIB,
     m.BACKUP_BEHIND_SECONDS.name: 20,
     m.TELEMETRY_QUEUE_ITEMS.name: 60,
 }
@@ -105,6 +106,8 @@ _FIXED: dict[str, float] = {
     m.DOOR_IN_FLIGHT_LIMIT_BYTES.name: 64 * MIB,
     m.SDK_BUFFER_LIMIT_BYTES.name: 64 * MIB,
     m.STORE_LIMIT_BYTES.name: 2048 * MIB,
+    m.DISK_SIZE_BYTES.name: 200_000 * MIB,
+    m.ETL_BATCH_LIMIT_SECONDS.name: 20,
     m.DOOR_KEYS_USABLE.name: 1,
 }
 _BUSY_PER_SECOND, _TROUBLED_PER_SECOND, _BYTES_PER_SECOND = 120.0, 0.4, 260_000.0

@@ -174,6 +174,31 @@ def test_a_door_that_is_busy_one_that_is_idle_and_one_that_is_not_there(tmp_path
     assert "" == complaints(tmp_path, series, expected, at=HALF_HOUR, step=step)
 
 
+def test_an_exit_is_full_when_its_batches_take_as_long_as_what_they_may_hold_or_when_one_hangs(tmp_path: Path) -> None:
+    """Batches of 3 s each 5 s of at most 20; of 19 s each 20 s; and one that has been under way for three minutes."""
+    step = 5
+    minutes = 10 * MINUTE + step
+    series = {}
+    for exit, per_second, seconds in (("lake", 0.2, 3.0), ("rds", 0.05, 19.0)):
+        series |= {
+            of(m.ETL_BATCH_SECONDS, {"exit": exit}, "_count"): counted([(per_second, minutes)], step),
+            of(m.ETL_BATCH_SECONDS, {"exit": exit}, "_sum"): counted([(per_second * seconds, minutes)], step),
+            of(m.ETL_LAST_BATCH, {"exit": exit}): level([(0.0, 1.0, minutes)], step),
+            of(m.ETL_BATCH_LIMIT_SECONDS, {"exit": exit}): level([(20.0, 0.0, minutes)], step),
+        }
+    stuck = {"exit": "redis"}
+    series |= {
+        of(m.ETL_BATCH_SECONDS, stuck, "_count"): counted([(0.0, minutes)], step),
+        of(m.ETL_BATCH_SECONDS, stuck, "_sum"): counted([(0.0, minutes)], step),
+        of(m.ETL_LAST_BATCH, stuck): level([(0.0, 1.0, 7 * MINUTE), (7.0 * MINUTE, 0.0, 3 * MINUTE + step)], step),
+        of(m.ETL_BATCH_LIMIT_SECONDS, stuck): level([(20.0, 0.0, minutes)], step),
+    }
+    full = f'round({golden.NAMES["saturation"]}{{hop=~"lake|rds|redis"}}, 0.001)'
+    values = {"lake": 3 / 20, "rds": 19 / 20, "redis": 3 * MINUTE / 20}
+    expected = Expect(full, {of("", {"hop": hop}): value for hop, value in values.items()})
+    assert "" == complaints(tmp_path, series, [expected], at=10 * MINUTE, step=step, groups=["spillway-golden"])
+
+
 def test_a_day_adds_up_its_24_hours_and_no_more(tmp_path: Path) -> None:
     step = 30
     shard = {"stream": "events", "shard": "0"}

@@ -159,7 +159,7 @@ def _forecasts() -> tuple[Panel, ...]:
             "s",
             f"How long until a reader is as far behind as Kinesis remembers ({forecasts.RETENTION_SECONDS // 3600} hours), if it "
             f"goes on falling behind as in the last 15 minutes. {_FAR}",
-            "Below half a day: lengthen the stream's retention first, then mend the reader.",
+            "Below half of it: lengthen the stream's retention first, then mend the reader.",
             (Query(f"{forecasts.HOURS_TO_LOSS} * 3600", "{{part}}"),),
             "number",
             width=6,

@@ -14,6 +14,10 @@ from typing import Literal
 from telemetry import metrics as m
 from telemetry.metrics import Metric
 
+# How long the streams are provisioned to keep a record: a reader that is further behind loses it. At least a week, since Firehose
+# gives up at a stream's retention (TRAPS 27).
+STREAM_RETENTION_HOURS = 168
+
 Unit = Literal["events/s", "records/s", "ratio", "seconds", "bytes", "objects/s", "items/s"]
 
 

@@ -27,6 +27,7 @@ from pipeline.sdk.client import Client, SdkTelemetry
 from telemetry.settings import TelemetrySettings
 
 KINDS = ("bare", "instrumented", "bare again", "lean")
+# For events that are really sent. Without a collector the SDK is alone, and the ratio that of a part.
 GOAL_RATIO_MAX = 1.03
 # Half a second or more: at full rate, spans go out once a second.
 _SLICE_EVENTS = 40_000

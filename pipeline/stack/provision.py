@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 
 from pipeline.config import Settings, load
 from pipeline.errors import DeadlineExceeded
+from telemetry.hops import STREAM_RETENTION_HOURS
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -41,7 +42,7 @@ class ProvisionSettings:
 
     shards: int = 2
     # TRAPS: Firehose gives up at the stream's retention, so it is long.
-    retention_hours: int = 168
+    retention_hours: int = STREAM_RETENTION_HOURS
     lease_table: str = "spillway-leases"
     # Encrypts the raw streams and the bucket.
     kms_alias: str = "alias/spillway"

@@ -16,6 +16,7 @@ To add a resource: an entry in `RESOURCES`.
 from dataclasses import dataclass
 
 from telemetry import metrics as m
+from telemetry.hops import STREAM_RETENTION_HOURS
 from telemetry.recording import days, golden
 from telemetry.recording.record import Group, Record, first_of
 
@@ -28,8 +29,7 @@ HOURS_TO_LOSS = "part:retention:hours_to_loss"
 
 # Further away than this is not in sight.
 DAYS_MAX = 365
-# Kinesis keeps a record for a day unless told otherwise; a reader that is further behind than that loses them.
-RETENTION_SECONDS = 86400
+RETENTION_SECONDS = STREAM_RETENTION_HOURS * 3600
 _DAY_SECONDS = 86400
 # A share a day. Slower growth than this reaches nothing within `DAYS_MAX`, and does not divide by 0.
 _GROWTH_MIN = 1e-9
@@ -125,7 +125,7 @@ RESOURCES: tuple[Resource, ...] = (
         f"max by (part) ({m.CONSUMER_BEHIND_SECONDS.name}) / {RETENTION_SECONDS}",
         ("part",),
         1.0,
-        "24 hours, after which Kinesis forgets a record",
+        f"{STREAM_RETENTION_HOURS} hours, after which Kinesis forgets a record",
         _SHORT,
         (_HOUR, _MOMENT),
     ),
@@ -194,7 +194,7 @@ _HOURS = Record(
     "hours",
     f"{of(DAYS_TO_LIMIT, RETENTION)} * 24",
     ("resource", "part", "fitted_to"),
-    compared_with="24 hours, after which Kinesis forgets a record",
+    compared_with=f"{STREAM_RETENTION_HOURS} hours, after which Kinesis forgets a record",
 )
 
 GROUP = Group("spillway-forecasts", 2, (*(record for resource in RESOURCES for record in _records(resource)), _HOURS))

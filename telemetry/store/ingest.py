@@ -150,7 +150,7 @@ class Ingest:
             if time.monotonic() >= self._house_at:
                 self._judge.judge(self._clock())
                 self._careful(self._keep_house, "the store can't keep house")
-                self._bytes.set(self._database.disk_bytes())
+                self._careful(self._measure, "the store can't measure its file")
                 self._house_at = time.monotonic() + HOUSE_SECONDS
             if self._stopping and not self._waiting:
                 return
@@ -171,20 +171,24 @@ class Ingest:
 
     def _write(self, batch: list[_Waiting]) -> None:
         began = time.monotonic()
+        failed: Exception | None = None
         try:
             spans = self._transact_even_if_damaged(batch)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the senders have their answer and the next have their chance
-            self._origins.clear()
-            self._refuse(batch, exc)
-        else:
-            self._seconds.observe(time.monotonic() - began)
-            self._judge.see(spans, self._clock())
-            for waiting in batch:
-                export, invalid = waiting.export, waiting.export.items - waiting.export.valid
-                self._items[(export.signal, "stored")].inc(export.valid)
-                self.refused(export.signal, invalid)
-                waiting.done.set_result(invalid)
+            failed = exc
+        # First: who is answered may send the next at once.
         self._room.give(sum(waiting.size_bytes for waiting in batch))
+        if failed is not None:
+            self._origins.clear()
+            self._refuse(batch, failed)
+            return
+        self._seconds.observe(time.monotonic() - began)
+        self._judge.see(spans, self._clock())
+        for waiting in batch:
+            export, invalid = waiting.export, waiting.export.items - waiting.export.valid
+            self._items[(export.signal, "stored")].inc(export.valid)
+            self.refused(export.signal, invalid)
+            waiting.done.set_result(invalid)
 
     def _transact_even_if_damaged(self, batch: list[_Waiting]) -> list[Seen]:
         try:
@@ -255,7 +259,7 @@ class Ingest:
                 if not is_corrupt(exc):
                     raise
                 self._begin_anew(str(exc))
-        except (sqlite3.Error, OSError) as exc:
+        except Exception as exc:  # noqa: BLE001 - without this thread nothing would be written any more
             self._log.error(otherwise, why=_said(exc), code=getattr(exc, "sqlite_errorname", ""))
 
     def _keep_house(self) -> None:
@@ -267,6 +271,9 @@ class Ingest:
         if expired:
             # Origins may have gone with their spans.
             self._origins.clear()
+
+    def _measure(self) -> None:
+        self._bytes.set(self._database.disk_bytes())
 
     def _restore(self) -> None:
         self._judge.restore(Seen.since(self._database.writer(), self._clock() - self._judge.memory_seconds), self._clock())

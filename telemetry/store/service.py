@@ -28,6 +28,8 @@ from telemetry.store.settings import StoreSettings
 from telemetry.store.tempo import Tempo
 
 DRAIN_SECONDS = 5
+# Longer than a quiet sender pauses: one that sends as we hang up loses what it sent.
+KEEP_ALIVE_SECONDS = 75
 
 
 class _Server(uvicorn.Server):
@@ -75,6 +77,7 @@ class Store:
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
         self._http = _Server(config)

@@ -1,6 +1,7 @@
 """What can become of an event at its sender, in words: labels of metrics, attributes of spans."""
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from pipeline.errors import InvalidEvent, SpillwayError, Unavailable
 from pipeline.sdk.answers import Accepted
@@ -16,6 +17,15 @@ class Fate(StrEnum):
     GIVEN_UP = "given_up"
     # `send` raised: no room, no disk, too large, closed. The caller still has it.
     NOT_TAKEN = "not_taken"
+
+
+class Counts(NamedTuple):
+    """How many events were taken and have now met each fate."""
+
+    accepted: int = 0
+    rejected: int = 0
+    unclear: int = 0
+    given_up: int = 0
 
 
 def fate_of(outcome: Accepted | SpillwayError) -> Fate:

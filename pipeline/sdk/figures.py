@@ -6,12 +6,12 @@ when somebody scrapes, so that it is right while the sender waits for a collecto
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from pipeline.etl.freshness import observe_all
-from pipeline.sdk.fates import Fate
+from pipeline.sdk.fates import Counts, Fate
 from telemetry.metrics import (
     SDK_BUFFER_BYTES,
     SDK_BUFFER_LIMIT_BYTES,
@@ -44,7 +44,10 @@ class Figures:
         self._buffers: list[Buffer] = []
         # Of the client that closed last: with none left the buffers are empty, but not without a size.
         self._last_limit_bytes = 0
-        self._events = {fate: metrics.counter(SDK_EVENTS, outcome=fate.value) for fate in Fate}
+        # In the order of `Counts`.
+        fates = (Fate.ACCEPTED, Fate.REJECTED, Fate.UNCLEAR, Fate.GIVEN_UP)
+        self._finished = [metrics.counter(SDK_EVENTS, outcome=fate.value) for fate in fates]
+        self._not_taken = metrics.counter(SDK_EVENTS, outcome=Fate.NOT_TAKEN.value)
         self._seconds = metrics.histogram(SDK_SEND_SECONDS)
         self._dropped = metrics.counter(TELEMETRY_ITEMS, signal="spans", outcome="dropped")
         metrics.gauge(SDK_PENDING_EVENTS).set_function(lambda: self._sum(lambda buffer: buffer.pending_count))
@@ -67,9 +70,14 @@ class Figures:
             buffers = list(self._buffers)
         return sum(map(of, buffers))
 
-    def count(self, events: Mapping[Fate, int]) -> None:
-        for fate, count in events.items():
-            self._events[fate].inc(count)
+    def finished(self, counts: Counts) -> None:
+        """So many events met their fates."""
+        for counter, count in zip(self._finished, counts, strict=True):
+            if count:
+                counter.inc(count)
+
+    def not_taken(self) -> None:
+        self._not_taken.inc()
 
     def span_dropped(self) -> None:
         """A traced event will have no span."""

@@ -1,20 +1,18 @@
 """What telemetry costs a sender, as a ratio; `python -m pipeline.sdk.bench` prints it.
 
-Rules. For each way of sending four producers run, each a process of its own: instrumented (figures in a registry, one event in a
-thousand traced by chance, its spans shipped to a live backend), bare, and bare once more; these have the same modules imported,
-and the fourth, lean, is bare without them: more objects in the heap are more work for Python's garbage collector. They send in
-turn, in short slices, and the order changes from round to round. A figure is a producer's CPU seconds an event, its background
-threads and what it does between its slices included; of the rounds' figures the lower quartile is taken, because what else a
-machine does only ever adds. The second bare producer shows the noise: a ratio that differs from 1 by less than that one says
-nothing.
+Rules. For each way of sending six producers run, each a process of its own: three instrumented (figures in a registry, one event
+in a thousand traced by chance, its spans shipped to a live backend) and three bare. They send in turn, in slices, and the order
+changes from round to round. A producer's figure is the lower quartile, over the rounds, of its CPU seconds an event, background
+threads and what it does between its slices included: what else a machine does only ever adds. The ratio is of the means of three
+and three, because two processes that do the same differ, for as long as they live, by one or two per cent. The spread of the bare
+ones shows that noise: a ratio that differs from 1 by less says nothing.
 """
 
-import importlib
 import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
@@ -26,7 +24,8 @@ from pipeline.sdk.bench import START_SECONDS_MAX, Nobody, page
 from pipeline.sdk.client import Client, SdkTelemetry
 from telemetry.settings import TelemetrySettings
 
-KINDS = ("bare", "instrumented", "bare again", "lean")
+KINDS = ("bare", "instrumented")
+PRODUCERS = tuple((kind, number) for number in range(3) for kind in KINDS)
 # For events that are really sent. Without a collector the SDK is alone, and the ratio that of a part.
 GOAL_RATIO_MAX = 1.03
 # Half a second or more: at full rate, spans go out once a second.
@@ -55,10 +54,9 @@ class Price:
     way: Way
     # CPU of a bare producer for one event.
     bare_micros: float
-    # Instrumented to bare, bare to bare, and bare to lean.
+    # Instrumented to bare; and the dearest of the bare ones to the cheapest.
     ratio: float
     noise_ratio: float
-    imports_ratio: float
 
 
 def measure(target: str, rounds: int) -> Iterator[Price]:
@@ -70,15 +68,15 @@ def measure(target: str, rounds: int) -> Iterator[Price]:
     try:
         endpoint = f"http://127.0.0.1:{_received(ours, START_SECONDS_MAX)}"
         for way in WAYS:
-            pipes = {kind: context.Pipe() for kind in KINDS}
+            pipes = {producer: context.Pipe() for producer in PRODUCERS}
             producers = [
                 context.Process(target=_produce, args=(kind, way, target, endpoint, theirs), daemon=True)
-                for kind, (_, theirs) in pipes.items()
+                for (kind, _), (_, theirs) in pipes.items()
             ]
             for producer in producers:
                 producer.start()
             try:
-                yield _price(way, {kind: ours for kind, (ours, _) in pipes.items()}, rounds)
+                yield _price(way, {producer: ours for producer, (ours, _) in pipes.items()}, rounds)
             finally:
                 for producer in producers:
                     producer.terminate()
@@ -88,19 +86,21 @@ def measure(target: str, rounds: int) -> Iterator[Price]:
         backend.join(START_SECONDS_MAX)
 
 
-def _price(way: Way, pipes: dict[str, Connection], rounds: int) -> Price:
-    costs: dict[str, list[float]] = {kind: [] for kind in KINDS}
+def _price(way: Way, pipes: dict[tuple[str, int], Connection], rounds: int) -> Price:
+    costs: dict[tuple[str, int], list[float]] = {producer: [] for producer in PRODUCERS}
     for number in range(-1, rounds):
-        turn = number % len(KINDS)
-        order: Sequence[str] = KINDS[turn:] + KINDS[:turn]
-        for kind in order if number % 2 else order[::-1]:
-            pipes[kind].send(_SLICE_EVENTS)
-            cost = _received(pipes[kind], _SLICE_SECONDS_MAX)
+        turn = number % len(PRODUCERS)
+        order = PRODUCERS[turn:] + PRODUCERS[:turn]
+        for producer in order if number % 2 else order[::-1]:
+            pipes[producer].send(_SLICE_EVENTS)
+            cost = _received(pipes[producer], _SLICE_SECONDS_MAX)
             if number >= 0:  # the first round connects and warms
-                costs[kind].append(cost)
-    quiet = {kind: statistics.quantiles(cost, n=4)[0] for kind, cost in costs.items()}
-    bare = quiet["bare"]
-    return Price(way, bare * 1e6, quiet["instrumented"] / bare, quiet["bare again"] / bare, bare / quiet["lean"])
+                costs[producer].append(cost)
+    quiet: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for (kind, _), cost_of_each in costs.items():
+        quiet[kind].append(statistics.quantiles(cost_of_each, n=4)[0])
+    bare = statistics.mean(quiet["bare"])
+    return Price(way, bare * 1e6, statistics.mean(quiet["instrumented"]) / bare, max(quiet["bare"]) / min(quiet["bare"]))
 
 
 def _received(pipe: Connection, seconds_max: float) -> float:
@@ -114,9 +114,6 @@ def _received(pipe: Connection, seconds_max: float) -> float:
 
 
 def _produce(kind: str, way: Way, target: str, endpoint: str, pipe: Connection) -> None:
-    if kind != "lean":
-        for module in ("pipeline.sdk.spans", "pipeline.sdk.figures", "telemetry.otlp", "telemetry.personal_data"):
-            importlib.import_module(module)
     telemetry = SdkTelemetry()
     if kind == "instrumented":
         from telemetry.metrics import Metrics

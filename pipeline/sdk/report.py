@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import SpillwayError
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.sdk.answers import Accepted
-from pipeline.sdk.delivery import Stats
-from pipeline.sdk.fates import Fate
+from pipeline.sdk.fates import Counts
 from pipeline.sdk.segment import Entry
 from pipeline.sdk.send_times import NUMBER, SendTimes, Stretch
 
@@ -89,10 +88,9 @@ class Report:
         self.spans, self._figures = spans, figures
         self._kept_max, self._clock = kept_max, clock
         self._lock = threading.Lock()
-        self.times = SendTimes()
+        self._times = SendTimes()
         self._kept: dict[int, Kept] = {}
         self._began_ns = time.time_ns()
-        self._stats = Stats()
         self._buffer: Buffer | None = None
 
     def opened(self, buffer: "Buffer") -> None:
@@ -105,40 +103,43 @@ class Report:
             self._figures.closed(self._buffer)
             self._buffer = None
 
-    def held(self, number: int, sent_at: float, kept: Kept | None) -> None:
-        """An event is on its way. To be told of each that is traced, and where `times` wants a mark; in the order of numbers."""
+    def held(self, number: int, sent_at: float, kept: Kept | None) -> tuple[float, float]:
+        """An event is on its way; in the order of numbers. Returns from when to when an event, if it is not traced, may be sent
+        without a call of this.
+        """
         with self._lock:
-            self.times.mark(number, sent_at)
-            if kept is None:
-                return
-            if len(self._kept) < self._kept_max:
+            marked = self._times.mark(number, sent_at)
+            dropped = kept is not None and len(self._kept) >= self._kept_max
+            if kept is not None and not dropped:
                 self._kept[number] = kept
-                return
-        if self._figures is not None:
+        if dropped and self._figures is not None:
             self._figures.span_dropped()
+        return marked
+
+    def needed_from(self, number: int) -> None:
+        """Events before this one are finished."""
+        self._times.needed_from = number
 
     def not_taken(self, event: CloudEvent, kept: Kept | None, began_ns: int, error: SpillwayError) -> None:
         """`send` raised."""
         if self._figures is not None:
-            self._figures.count({Fate.NOT_TAKEN: 1})
+            self._figures.not_taken()
         if self.spans is not None:
             self.spans.not_taken(event, kept, began_ns, time.time_ns(), error)
 
     def finished(
-        self, entries: Sequence[Entry], outcomes: Sequence[Outcome], attempts: Mapping[int, int] | None, stats: Stats
+        self, entries: Sequence[Entry], outcomes: Sequence[Outcome], attempts: Mapping[int, int] | None, counts: Counts
     ) -> None:
-        """The fate of these, by ascending number, is final, and counted in `stats`. `attempts`: of those not accepted, by number,
+        """The fate of these, by ascending number, is final. `attempts`: of those not accepted, by number,
         how often they were sent, and of the others how often in vain before this answer's call; None: it is not known."""
         now = self._clock()
         with self._lock:
-            stretches = self.times.stretches(entries)
+            stretches = self._times.stretches(entries)
             kept = self._take_kept(entries) if self._kept else {}
-            before, self._stats = self._stats, stats
-        counts = _counts(before, stats)
         if self._figures is not None:
-            self._figures.count(counts)
+            self._figures.finished(counts)
             self._figures.waited(*_waits(stretches, kept, now))
-        failed = counts != {Fate.ACCEPTED: len(entries)}
+        failed = counts.accepted != len(entries)
         if self.spans is not None and (kept or failed or self.spans.concerned(stretches, now)):
             self.spans.finished(
                 Finished(entries, outcomes, attempts, stretches, kept, failed, now, time.time_ns(), self._began_ns)
@@ -152,19 +153,6 @@ class Report:
             if entries[place].number == number:
                 taken[place] = self._kept.pop(number)
         return taken
-
-
-def _counts(before: Stats, now: Stats) -> dict[Fate, int]:
-    """Without those that are zero, which nearly all are nearly always: this is done for every batch."""
-    if now.rejected == before.rejected and now.unclear == before.unclear and now.undelivered == before.undelivered:
-        return {Fate.ACCEPTED: now.accepted - before.accepted}
-    counts = {
-        Fate.ACCEPTED: now.accepted - before.accepted,
-        Fate.REJECTED: now.rejected - before.rejected,
-        Fate.UNCLEAR: now.unclear - before.unclear,
-        Fate.GIVEN_UP: now.undelivered - before.undelivered,
-    }
-    return {fate: count for fate, count in counts.items() if count}
 
 
 def _waits(

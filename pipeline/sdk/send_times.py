@@ -36,20 +36,20 @@ class SendTimes:
     def __init__(self, resolution_seconds: float = RESOLUTION_SECONDS, marks_max: int = MARKS_MAX) -> None:
         self._crowd = min(_FORGET_AT_ONCE, marks_max)
         self._finest_seconds, self._resolution_seconds, self._marks_max = resolution_seconds, resolution_seconds, marks_max
-        # A moment from here on, and before there, is marked already.
-        self.marked_from = self.marked_to = 0.0
         # Nobody will ask for events before this one; marks on them go when there are many.
         self.needed_from = 0
         self._firsts: list[int] = []
         self._moments: list[float] = []
 
-    def mark(self, number: int, sent_at: float) -> None:
-        """Event `number`, and those after it up to the next mark, were sent at this moment or later."""
+    def mark(self, number: int, sent_at: float) -> tuple[float, float]:
+        """Event `number`, and those after it up to the next mark, were sent at this moment or later. Returns from when to when a
+        moment needs no mark of its own.
+        """
         if len(self._firsts) >= self._crowd:
             self._make_room()
         self._firsts.append(number)
         self._moments.append(sent_at)
-        self.marked_from, self.marked_to = sent_at, sent_at + self._resolution_seconds
+        return sent_at, sent_at + self._resolution_seconds
 
     def _make_room(self) -> None:
         passed = bisect_right(self._firsts, self.needed_from) - 1
@@ -68,13 +68,20 @@ class SendTimes:
         self._resolution_seconds *= 2
 
     def stretches(self, entries: Sequence[Entry]) -> list[Stretch]:
-        """Of entries by ascending number. Not known: those from before the first mark, which another process sent."""
+        """Of one or more entries by ascending number. Not known: those from before the first mark, which another process sent."""
         found: list[Stretch] = []
-        start = 0
+        firsts, start, last = self._firsts, 0, entries[-1].number
+        # As nearly always: then nothing need be searched.
+        without_gaps = last - entries[0].number == len(entries) - 1
+        mark = bisect_right(firsts, entries[0].number) - 1
         while start < len(entries):
-            mark = bisect_right(self._firsts, entries[start].number) - 1
-            last = mark + 1 >= len(self._firsts)
-            end = len(entries) if last else bisect_left(entries, self._firsts[mark + 1], start, key=NUMBER)
-            found.append(Stretch(start, end, self._moments[mark] if mark >= 0 else None))
-            start = end
+            if mark + 1 == len(firsts) or firsts[mark + 1] > last:
+                end = len(entries)
+            elif without_gaps:
+                end = firsts[mark + 1] - entries[0].number
+            else:
+                end = bisect_left(entries, firsts[mark + 1], start, key=NUMBER)
+            if end > start:
+                found.append(Stretch(start, end, self._moments[mark] if mark >= 0 else None))
+            start, mark = end, mark + 1
         return found

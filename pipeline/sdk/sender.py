@@ -22,6 +22,7 @@ from pipeline.errors import DeadlineExceeded, InvalidEvent, Permanent, Retryable
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.sdk.answers import Accepted, Answer, Rejected, Unclear
 from pipeline.sdk.delivery import Delivery, Stats
+from pipeline.sdk.fates import Counts
 from pipeline.sdk.outbox import BufferFull, Outbox
 from pipeline.sdk.publisher import PublishIncomplete
 from pipeline.sdk.report import Kept, Report
@@ -85,7 +86,8 @@ class Sender:
         self._on_rejected = on_rejected
         self._keep_rejected = keep_rejected
         self._report = report
-        self._times = None if report is None else report.times
+        # From and to: a moment of `submit` that the report need not be told of. Without a report: any.
+        self._marked = (float("-inf"), float("inf")) if report is None else (0.0, 0.0)
         # By number, how often events in flight have been sent in vain.
         self._attempts: dict[int, int] = {}
         lock = threading.RLock()
@@ -122,13 +124,13 @@ class Sender:
         """
         now = time.monotonic()
         delivery = Delivery(id, self.settled, now)
-        times = self._times
         with self.settled:
             number = self._append(encoded, now + block_seconds_max)
             self._deliveries[number] = delivery
-            if times is not None and (kept is not None or not times.marked_from <= now < times.marked_to):
+            marked_from, marked_to = self._marked
+            if kept is not None or not marked_from <= now < marked_to:
                 assert self._report is not None
-                self._report.held(number, now, kept)
+                self._marked = self._report.held(number, now, kept)
             self._sent += 1
             self._unread_count += 1
             if self._unread_count == 1:
@@ -192,8 +194,8 @@ class Sender:
             left = list(self._in_flight)
             while entries := self._outbox.take(self._options.batch_events_max, self._options.batch_bytes_max):
                 left += entries
-            self._finish(left, [error] * len(left))
-        self._say(left, [error] * len(left), None)
+            counts = self._finish(left, [error] * len(left))
+        self._say(left, [error] * len(left), None, counts)
         return len(left)
 
     # The thread.
@@ -231,8 +233,8 @@ class Sender:
             # Damage on disk can make fewer of them than were counted.
             self._unread_count = max(0, self._unread_count - len(batch)) if batch else 0
             self._oldest_unread_at = time.monotonic()
-            if self._times is not None and batch:
-                self._times.needed_from = batch[0].number
+            if self._report is not None and batch:
+                self._report.needed_from(batch[0].number)
             return batch
 
     def _send(self, batch: Sequence[Entry]) -> Sequence[Entry]:
@@ -263,7 +265,6 @@ class Sender:
         outcomes: list[Accepted | SpillwayError] = []
         kept: list[Entry] = []
         self._disk_trouble = False
-        accepted_before = self._stats.accepted
         for entry, answer in zip(batch, answers, strict=True):
             outcome = self._outcome(entry, answer, late)
             if outcome is None:
@@ -273,10 +274,10 @@ class Sender:
                 outcomes.append(outcome)
         with self.settled:
             self._in_flight = kept
-            self._finish(finished, outcomes)
-        if self._report is not None and self._stats.accepted - accepted_before < len(batch):
+            counts = self._finish(finished, outcomes)
+        if self._report is not None and counts.accepted < len(batch):
             self._add_attempts(batch, answers, late)
-        self._say(finished, outcomes, self._attempts)
+        self._say(finished, outcomes, self._attempts, counts)
         if self._attempts:
             self._attempts = {entry.number: self._attempts.get(entry.number, 0) for entry in kept}
         if self._disk_trouble:
@@ -313,10 +314,10 @@ class Sender:
                 return False
         return True
 
-    def _finish(self, entries: Sequence[Entry], outcomes: Sequence[Accepted | SpillwayError]) -> None:
+    def _finish(self, entries: Sequence[Entry], outcomes: Sequence[Accepted | SpillwayError]) -> Counts:
         """Under the lock: settle, count, and wake whoever waits."""
         if not entries:
-            return
+            return Counts()
         try:
             self._outbox.settle([entry.number for entry in entries])
         except Retryable as exc:
@@ -339,14 +340,15 @@ class Sender:
             undelivered=stats.undelivered + undelivered,
         )
         self.settled.notify_all()
+        return Counts(accepted, rejected, unclear, undelivered)
 
     def _refused(self, batch: Sequence[Entry], error: Permanent) -> Sequence[Entry]:
         """The call as such is refused (the key). Without a spool that is final; with one the events wait for a better key."""
         if not self._durable:
             with self.settled:
                 self._in_flight = ()
-                self._finish(batch, [error] * len(batch))
-            self._say(batch, [error] * len(batch), None)
+                counts = self._finish(batch, [error] * len(batch))
+            self._say(batch, [error] * len(batch), None, counts)
             return ()
         LOG.error("%s; the events stay in the spool and are tried again in %s s", error, self._options.refused_pause_seconds)
         with self.settled:
@@ -359,14 +361,20 @@ class Sender:
         return batch
 
     def _say(
-        self, entries: Sequence[Entry], outcomes: Sequence[Accepted | SpillwayError], attempts: Mapping[int, int] | None
+        self,
+        entries: Sequence[Entry],
+        outcomes: Sequence[Accepted | SpillwayError],
+        attempts: Mapping[int, int] | None,
+        counts: Counts,
     ) -> None:
         """Not under the lock: what became of these events, to telemetry and, where it is an error, to the caller."""
         if self._report is not None and entries:
             try:
-                self._report.finished(entries, outcomes, attempts, self._stats)
+                self._report.finished(entries, outcomes, attempts, counts)
             except Exception:  # a fault of telemetry must not stop the events
                 LOG.exception("what became of %d events could not be reported", len(entries))
+        if counts.accepted == len(entries):
+            return
         for entry, outcome in zip(entries, outcomes, strict=True):
             if isinstance(outcome, SpillwayError):
                 self._tell(CloudEvent.FromString(entry.event), outcome)

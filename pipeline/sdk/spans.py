@@ -65,6 +65,7 @@ class SdkSpans:
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
         self._slow_seconds = tracer.slow_seconds
+        self._flagged_are_kept = tracer.keeping.flagged_share >= 1.0
         # An event without context and mark is traced if its id's checksum is below this.
         self.by_chance_below = math.ceil(tracer.keeping.trace_share * (1 << 32))
 
@@ -84,7 +85,7 @@ class SdkSpans:
             return
         if TRACEPARENT_ATTRIBUTE not in attributes and len(attributes) >= ATTRIBUTES_MAX:
             return
-        if self._tracer.trace(event.source, event.id, stamped, CANARY_ATTRIBUTE in attributes) is not None:
+        if self._flagged_are_kept or self._tracer.trace(event.source, event.id, stamped, CANARY_ATTRIBUTE in attributes):
             attributes[TRACEPARENT_ATTRIBUTE].ce_string = stamped
 
     def not_taken(self, event: CloudEvent, kept: Kept | None, began_ns: int, ended_ns: int, error: SpillwayError) -> None:
@@ -145,7 +146,9 @@ class SdkSpans:
 
     def _emit(self, event: Kept, ended: Ended) -> None:
         trace = event.trace
-        if trace.producer_span_id == trace.span_id(HOP):  # stamped by an earlier process: what is above it is not known
+        if trace.producer_span_id and trace.producer_span_id == trace.span_id(
+            HOP
+        ):  # stamped by an earlier process: what is above it is not known
             trace = replace(trace, producer_span_id=0)
         attributes = _attributes(event, ended)
         if ended.ended_ns - event.began_ns > self._slow_seconds * 1e9:

@@ -17,8 +17,7 @@ from pipeline.gen.spillway.events.v1.acquisition_pb2 import PageViewed
 from pipeline.gen.spillway.v1.collector_pb2 import EventStatus, PublishResponse
 from pipeline.sdk.answers import Accepted
 from pipeline.sdk.client import Client, ClientOptions, SdkTelemetry
-from pipeline.sdk.delivery import Stats
-from pipeline.sdk.fates import Fate
+from pipeline.sdk.fates import Counts, Fate
 from pipeline.sdk.figures import figures_of
 from pipeline.sdk.publisher import Publisher
 from pipeline.sdk.report import Report
@@ -124,8 +123,8 @@ def test_the_histogram_is_one_of_events_not_of_batches() -> None:
     report.held(1, 100.0, None)  # and 2 to 10
     report.held(11, 104.0, None)
     now[0] = 104.25
-    report.finished(entries[:60], [Accepted()] * 60, {}, Stats(accepted=60))
-    report.finished(entries[60:], [Accepted()] * 50, {}, Stats(accepted=110))
+    report.finished(entries[:60], [Accepted()] * 60, {}, Counts(accepted=60))
+    report.finished(entries[60:], [Accepted()] * 50, {}, Counts(accepted=50))
     assert {0.5: 100, 3.0: 100, 5.0: 110, float("inf"): 110} == {
         bound: count for bound, count in buckets(metrics).items() if bound in (0.5, 3.0, 5.0, float("inf"))
     }

@@ -16,12 +16,12 @@ def entries(numbers: list[int]) -> list[Entry]:
 
 def sent(times: SendTimes, pauses: list[float]) -> list[float]:
     """Send events 1, 2, ... and return when each was, as the sender does it."""
-    moments, now = [], 100.0
+    moments, now, marked = [], 100.0, (0.0, 0.0)
     for number, pause in enumerate(pauses, start=1):
         now += pause
         moments.append(now)
-        if not times.marked_from <= now < times.marked_to:
-            times.mark(number, now)
+        if not marked[0] <= now < marked[1]:
+            marked = times.mark(number, now)
     return moments
 
 
@@ -90,7 +90,7 @@ def test_once_the_backlog_is_gone_moments_are_fine_again() -> None:
     times.needed_from = 100
     for number in range(101, 200):
         times.needed_from = number - 1
-        times.mark(number, float(number))
+        marked = times.mark(number, float(number))
     assert max(coarse) > 1.0
     assert [Stretch(0, 1, 198.0), Stretch(1, 2, 199.0)] == times.stretches(entries([198, 199]))
-    assert times.marked_to - times.marked_from < 2 * RESOLUTION_SECONDS
+    assert marked[1] - marked[0] < 2 * RESOLUTION_SECONDS

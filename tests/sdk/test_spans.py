@@ -21,8 +21,8 @@ from pipeline.gen.spillway.v1.collector_pb2 import EventStatus, PublishResponse,
 from pipeline.sdk import spans as sdk_spans
 from pipeline.sdk.answers import Accepted
 from pipeline.sdk.client import Client, ClientOptions, Semantics
-from pipeline.sdk.delivery import Stats
 from pipeline.sdk.envelope import CANARY
+from pipeline.sdk.fates import Counts
 from pipeline.sdk.figures import figures_of
 from pipeline.sdk.report import Kept, Report
 from pipeline.sdk.segment import Entry
@@ -394,7 +394,7 @@ def test_of_too_many_traced_events_on_their_way_the_newest_have_no_span_and_are_
     entries = [Entry(number, event(str(number)).SerializeToString()) for number in range(1, 6)]
     for entry in entries:
         report.held(entry.number, time.monotonic(), Kept(trace_of("/test", str(entry.number)), 1, "t"))
-    report.finished(entries, [Accepted()] * 5, {}, Stats(accepted=5))
+    report.finished(entries, [Accepted()] * 5, {}, Counts(accepted=5))
     assert ["1", "2", "3"] == list(watched.by_id())
     assert 2 == watched.metrics.value(TELEMETRY_ITEMS, signal="spans", outcome="dropped")
 

@@ -1,4 +1,4 @@
-"""A TraceQL condition as SQL over the table `spans`. Pure: it knows of resources what it is told.
+"""A TraceQL condition as SQL over the table `spans`. Pure: nothing is asked here.
 
 What has a column is compared there. An attribute is looked for in `body`: first by its bytes, which SQLite finds fast, then
 exactly, by a Python function (`leaf`), only in the rows that have the bytes. A resource is compared once, not once a span.
@@ -9,7 +9,7 @@ by `=`, which keeps that search on its index.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -32,8 +32,9 @@ _TESTS: dict[str, Callable[[float, float], bool]] = {
     "<": lambda a, b: a < b,
     "<=": lambda a, b: a <= b,
 }
-# Of a constant, or of an empty list, the planner makes nothing at all, and then says that the index that it was told to walk is
-# of no use ("no query solution").
+RESOURCES_REMEMBERED_MAX = 10_000
+# Of a constant the planner makes nothing at all, and then says that the index that it was told to walk is of no use ("no query
+# solution").
 _NEVER = "origin_id < 0"
 _TRACE_DURATION = (
     "(SELECT max(other.start_ns + other.duration_ns) - min(other.start_ns) FROM spans AS other"
@@ -50,9 +51,9 @@ class Clause:
     index: str = "spans_start"
 
 
-def clause(condition: Condition, resources: Mapping[int, bytes], leaves: list[Leaf]) -> Clause:
-    """The condition as SQL. `resources` are encoded, by id of the origin; what SQL can't say is added to `leaves`."""
-    made = _Maker(resources, leaves)
+def clause(condition: Condition, leaves: list[Leaf]) -> Clause:
+    """The condition as SQL; what SQL can't say is added to `leaves`."""
+    made = _Maker(leaves)
     sql = made.sql(condition)
     index = _index(list(_parts(condition)))
     if index == "spans_slow":
@@ -90,8 +91,8 @@ def _index(parts: list[Condition]) -> str:
 
 
 class _Maker:
-    def __init__(self, resources: Mapping[int, bytes], leaves: list[Leaf]) -> None:
-        self._resources, self._leaves = resources, leaves
+    def __init__(self, leaves: list[Leaf]) -> None:
+        self._leaves = leaves
         self.parameters: list[object] = []
 
     def sql(self, condition: Condition) -> str:
@@ -146,9 +147,18 @@ class _Maker:
         return f"({column} IS NOT NULL AND {self._leaf(_test(operator, value), column)})"
 
     def _resource(self, compare: Compare) -> str:
-        holds = _holds(compare)
-        ids = [str(id) for id, body in self._resources.items() if holds(Resource.FromString(body).attributes)]
-        return f"origin_id IN ({','.join(ids)})" if ids else _NEVER
+        holds, known = _holds(compare), dict[bytes | str, bool]()
+
+        def leaf(body: bytes | str) -> bool:
+            """Remembered: a summary asks again for every trace."""
+            if body not in known:
+                if len(known) >= RESOURCES_REMEMBERED_MAX:
+                    known.clear()
+                assert isinstance(body, bytes)
+                known[body] = holds(Resource.FromString(body).attributes)
+            return known[body]
+
+        return f"origin_id IN (SELECT id FROM origins WHERE {self._leaf(leaf, 'resource')})"
 
     def _attribute(self, compare: Compare) -> str:
         column = _COLUMNS.get(compare.field.name, "")

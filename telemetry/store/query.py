@@ -96,9 +96,6 @@ class _Reader:
     leaves: list[Leaf] = field(default_factory=list)
     until: float = 0.0
 
-    def clause(self, condition: Condition) -> Clause:
-        return clause(condition, dict(self.connection.execute("SELECT id, resource FROM origins")), self.leaves)
-
 
 class Queries:
     """Thread-safe: what a thread needs is its own. Each method raises `TooLongError`, and `sqlite3.Error` if it can't read."""
@@ -166,7 +163,7 @@ class Queries:
     def search(self, condition: Condition, within: Range, limit: int) -> list[FoundTrace]:
         """The newest traces with a span that fits, newest first; each with its spans by start."""
         with self._reading() as reader:
-            made = reader.clause(condition)
+            made = clause(condition, reader.leaves)
             rows = reader.connection.execute(
                 f"SELECT trace_id FROM spans INDEXED BY {made.index} WHERE start_ns BETWEEN ? AND ? AND {made.sql}"
                 " ORDER BY start_ns DESC",
@@ -181,7 +178,7 @@ class Queries:
             return list(self._summaries(reader, wanted, made))
 
     def _summaries(self, reader: _Reader, wanted: Iterable[bytes], made: Clause) -> Iterator[FoundTrace]:
-        services = {id: _service(resource) for id, resource in reader.connection.execute("SELECT id, resource FROM origins")}
+        services: dict[int, str] = {}
         left = SUMMARIES_SPANS_MAX
         for trace_id in wanted:
             if self._clock() > reader.until:
@@ -190,7 +187,9 @@ class Queries:
                 f"SELECT span_id, name, start_ns, duration_ns, status, parent_id, origin_id, {made.sql} FROM spans"
                 " WHERE trace_id = ? ORDER BY start_ns, span_id LIMIT ?",
                 (*made.parameters, trace_id, max(1, min(left, SUMMARY_SPANS_MAX))),
-            )
+            ).fetchall()
+            new = {row[6] for row in rows} - services.keys()
+            services |= {id: _service(resource) for id, (resource, _) in _origins(reader.connection, new).items()}
             spans = tuple(FoundSpan._make((*kept, services.get(origin, ""), matched or 0)) for *kept, origin, matched in rows)
             left -= len(spans)
             yield FoundTrace(trace_id, spans)
@@ -251,7 +250,7 @@ class Queries:
 
     @staticmethod
     def _newest(reader: _Reader, column: str, within: Range, condition: Condition | None = None) -> Iterator[tuple[Any]]:
-        made = reader.clause(condition) if condition is not None else Clause("1")
+        made = clause(condition, reader.leaves) if condition is not None else Clause("1")
         yield from reader.connection.execute(
             f"SELECT {column} FROM (SELECT * FROM spans INDEXED BY spans_start WHERE start_ns BETWEEN ? AND ?"
             f" ORDER BY start_ns DESC LIMIT ?) AS spans WHERE {made.sql}",

@@ -96,16 +96,15 @@ def test_killed_under_load_it_has_all_that_it_answered(tmp_path: Path) -> None:
         for thread in senders:
             thread.join()
     try:
-        lost = [trace for trace in answered if json.loads(get(store, f"/api/v2/traces/{trace:032x}")[1]).get("trace") is None]
+        lost = [trace for trace in answered if len(_spans(store, trace)) != 20]
         assert ([], True) == (lost, len(answered) > 120)
-        (spans,) = {len(_spans(store, trace)) for trace in answered}
-        assert 20 == spans
     finally:
         store.stop()
 
 
 def _spans(store: Served, trace: int) -> list[Any]:
-    said = json.loads(get(store, f"/api/traces/{trace:032x}")[1])
+    status, body = get(store, f"/api/traces/{trace:032x}")
+    said = json.loads(body) if status == 200 else {"batches": []}
     return [one for batch in said["batches"] for scope in batch["scopeSpans"] for one in scope["spans"]]
 
 

@@ -14,10 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from telemetry.store import query
 from telemetry.store.database import Database, FolderInUseError
 from telemetry.store.ingest import RefusedError
-from telemetry.store.query import LinesAsked, Range
+from telemetry.store.query import FoundTrace, LinesAsked, Queries, Range
 from telemetry.store.retention import Retention
 from telemetry.store.rows import SEVERITIES, export_of
 from telemetry.store.traceql import field_of, parse
@@ -213,14 +212,14 @@ def test_when_all_spans_of_an_origin_are_gone_the_next_one_has_it_again(tmp_path
 def test_a_question_sees_one_state_of_the_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trace that expires between being found and being read."""
     world.take(request(span(1, 1)))
-    service = query._service
+    summaries = Queries._summaries
 
-    def expire_meanwhile(resource: bytes) -> str:
+    def expire_before(*arguments: Any) -> Iterator[FoundTrace]:
         with contextlib.closing(sqlite3.connect(world.database.path)) as other, other:
             other.execute("DELETE FROM spans")
-        return service(resource)
+        return summaries(*arguments)
 
-    monkeypatch.setattr(query, "_service", expire_meanwhile)
+    monkeypatch.setattr(Queries, "_summaries", expire_before)
     assert [1] == [len(trace["spanSet"]["spans"]) for trace in world.search("{ }")]
     assert [] == world.search("{ }")
 

@@ -246,7 +246,7 @@ PLANS = {
 def test_a_search_walks_the_index_that_leaves_the_fewest_rows(world: World, query: str, index: str) -> None:
     """What makes them fast is the plan; the bench has the figures."""
     world.take(request(span(1, 1)))
-    made = clause(parse(query), {}, [])
+    made = clause(parse(query), [])
     assert index == made.index
     plan = world.database.reader().execute(
         f"EXPLAIN QUERY PLAN SELECT trace_id FROM spans INDEXED BY {made.index} WHERE start_ns BETWEEN 0 AND 9 AND "

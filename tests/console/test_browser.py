@@ -24,8 +24,8 @@ BOARDS = (
 )
 
 
-def paths(world: Live) -> list[str]:
-    return ["/", "/dashboards", *(f"/d/{uid}" for uid in BOARDS), "/traces", "/logs", f"/trace/{world.told['slow'].trace_id}",
+def paths(filled: Live) -> list[str]:
+    return ["/", "/dashboards", *(f"/d/{uid}" for uid in BOARDS), "/traces", "/logs", f"/trace/{filled.told['slow'].trace_id}",
             "/runbooks/lake"]  # fmt: skip
 
 
@@ -33,12 +33,12 @@ UNITS = [(value, unit) for value, unit, decimals, _ in CASES if value is not Non
 
 
 @pytest.fixture(scope="module")
-def seen(world: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def seen(filled: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     require_browser()
     with console(tmp_path_factory.mktemp("away"), NOWHERE, NOWHERE) as away:
         yield run(
-            "walk.mjs", console=world.console, away=away, hostile=f"/trace/{world.told['hostile'].trace_id}", pages=paths(world),
-            units=[(value, unit_of(unit).as_json()) for value, unit in UNITS],
+            "walk.mjs", console=filled.console, away=away, hostile=f"/trace/{filled.told['hostile'].trace_id}",
+            pages=paths(filled), units=[(value, unit_of(unit).as_json()) for value, unit in UNITS],
         )  # fmt: skip
 
 
@@ -49,8 +49,8 @@ def scene(seen: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
-def test_a_latency_spike_leads_to_its_trace_and_to_its_log_line(seen: dict[str, Any], world: Live) -> None:
-    found, slow = scene(seen, "spike"), world.told["slow"].trace_id
+def test_a_latency_spike_leads_to_its_trace_and_to_its_log_line(seen: dict[str, Any], filled: Live) -> None:
+    found, slow = scene(seen, "spike"), filled.told["slow"].trace_id
     assert f"/trace/{slow}" == found["dot"]["href"] == found["trace"]["path"] == found["back"]
     assert "exit lake" in found["dot"]["label"]
     assert "lake longest" == found["trace"]["longest"]
@@ -147,9 +147,9 @@ def test_a_console_that_is_gone_leaves_nothing_green_and_comes_back(seen: dict[s
     assert ("The console does not answer: nothing is known", 0, 0) == (found["verdict"], found["green"], found["after"])
 
 
-def test_hostile_ids_and_attributes_are_text(seen: dict[str, Any], world: Live) -> None:
+def test_hostile_ids_and_attributes_are_text(seen: dict[str, Any], filled: Live) -> None:
     found = scene(seen, "hostile")
-    assert f"Trace {world.told['hostile'].trace_id[:8]} · Spillway" == found["title"]
+    assert f"Trace {filled.told['hostile'].trace_id[:8]} · Spillway" == found["title"]
     assert (0, 0) == (found["images"], found["dialogs"])
     for said in (HOSTILE_ID, "</script><b>", "<b onclick='x'>&amp;", "javascript:alert(1)"):
         assert said in found["shown"]
@@ -159,8 +159,8 @@ def test_the_browser_writes_numbers_as_the_server_does(seen: dict[str, Any]) -> 
     assert [text_of(value, unit_of(unit)) for value, unit in UNITS] == scene(seen, "units")["texts"]
 
 
-def test_every_page_weighs_less_than_300_kb_with_all_its_panels(world: Live) -> None:
+def test_every_page_weighs_less_than_300_kb_with_all_its_panels(filled: Live) -> None:
     require_browser()
-    weights = {each["path"]: each["bytes"] for each in run("weigh.mjs", console=world.console, paths=paths(world))}
-    assert set(paths(world)) == set(weights)
+    weights = {each["path"]: each["bytes"] for each in run("weigh.mjs", console=filled.console, paths=paths(filled))}
+    assert set(paths(filled)) == set(weights)
     assert all(1000 < weight < PAGE_BYTES_MAX for weight in weights.values()), weights

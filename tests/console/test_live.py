@@ -35,9 +35,9 @@ BOARDS = dashboards()
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board["uid"])
-def test_every_panel_of_a_dashboard_is_answered(world: Live, board: dict[str, Any]) -> None:
+def test_every_panel_of_a_dashboard_is_answered(filled: Live, board: dict[str, Any]) -> None:
     answers = {
-        panel["title"]: get(f"{world.console}/api/panels/{board['uid']}/{panel['id']}?range=5m")
+        panel["title"]: get(f"{filled.console}/api/panels/{board['uid']}/{panel['id']}?range=5m")
         for panel in panels(board)
         if panel.get("targets")
     }
@@ -57,33 +57,33 @@ def _needs_rules(board: dict[str, Any], title: str) -> bool:
     return any(RECORDED.search(expr) for expr in exprs)
 
 
-def test_every_signal_of_every_hop_is_on_the_map(world: Live) -> None:
-    now = get(f"{world.console}/api/hops")
+def test_every_signal_of_every_hop_is_on_the_map(filled: Live) -> None:
+    now = get(f"{filled.console}/api/hops")
     assert ("", "all 8 processes answer") == (now["error"], now["targets"])
     assert [hop.name for hop in HOPS] == [each["name"] for each in now["hops"]]
     silent = [(each["name"], key) for each in now["hops"] for key, said in each["signals"].items() if said["state"] == "nodata"]
     assert [] == silent
 
 
-def test_the_dots_of_latency_panels_lead_to_traces_that_are_there(world: Live) -> None:
-    known = {each.trace_id for each in world.told.values()}
+def test_the_dots_of_latency_panels_lead_to_traces_that_are_there(filled: Live) -> None:
+    known = {each.trace_id for each in filled.told.values()}
     dots = {
-        board["uid"]: {each["trace"] for each in get(f"{world.console}/api/panels/{board['uid']}/{panel['id']}")["exemplars"]}
+        board["uid"]: {each["trace"] for each in get(f"{filled.console}/api/panels/{board['uid']}/{panel['id']}")["exemplars"]}
         for board in BOARDS
         for panel in panels(board)
         if panel["title"].startswith("Latency: ") and board["uid"] != "spillway-hop-telemetry"
     }
     assert len(HOPS) - 1 == len(dots)
     assert {} == {uid: traces for uid, traces in dots.items() if not traces or not traces <= known}
-    assert world.told["slow"].trace_id in dots["spillway-hop-lake"]
+    assert filled.told["slow"].trace_id in dots["spillway-hop-lake"]
 
 
 @pytest.mark.parametrize("name", [name for name in KNOWN if name != "hostile"])
-def test_a_trace_is_found_by_its_event_and_shows_its_hops(world: Live, name: str) -> None:
-    course, trace_id = KNOWN[name], world.told[name].trace_id
-    found = page(f"{world.console}/traces?event_id={course.id}")
+def test_a_trace_is_found_by_its_event_and_shows_its_hops(filled: Live, name: str) -> None:
+    course, trace_id = KNOWN[name], filled.told[name].trace_id
+    found = page(f"{filled.console}/traces?event_id={course.id}")
     assert f"/trace/{trace_id}" in [each["href"] for each in found.all("a")]
-    shown = page(f"{world.console}/trace/{trace_id}")
+    shown = page(f"{filled.console}/trace/{trace_id}")
     hops = {each["aria-label"].split(",")[0] for each in shown.all("summary") if "aria-label" in each}
     assert {"grpc-door"} <= hops
     assert ("http-door" in hops, "sdk" in hops) == (course.by_http, not course.by_http)
@@ -91,40 +91,40 @@ def test_a_trace_is_found_by_its_event_and_shows_its_hops(world: Live, name: str
     assert "No span" not in shown.words
 
 
-def test_how_an_event_ended_is_said_and_searched_for(world: Live) -> None:
+def test_how_an_event_ended_is_said_and_searched_for(filled: Live) -> None:
     for name, status, said in (
         ("dead", "dead_letter", "redactor failed: rule"),
         ("rejected", "rejected", "grpc-door failed: unknown_type"),
     ):
         found = [
             each["href"]
-            for each in page(f"{world.console}/traces?status={status}").all("a")
+            for each in page(f"{filled.console}/traces?status={status}").all("a")
             if each["href"].startswith("/trace/")
         ]
-        assert [f"/trace/{world.told[name].trace_id}"] == found
-        assert said in page(f"{world.console}/trace/{world.told[name].trace_id}").words
+        assert [f"/trace/{filled.told[name].trace_id}"] == found
+        assert said in page(f"{filled.console}/trace/{filled.told[name].trace_id}").words
 
 
-def test_lines_are_found_by_trace_by_text_and_by_process(world: Live) -> None:
-    slow = world.told["slow"].trace_id
+def test_lines_are_found_by_trace_by_text_and_by_process(filled: Live) -> None:
+    slow = filled.told["slow"].trace_id
     for asked in (f"trace_id={slow}", "q=took%20long", "process=etl", f"event_id={KNOWN['slow'].id}"):
-        parsed = page(f"{world.console}/logs?{asked}")
+        parsed = page(f"{filled.console}/logs?{asked}")
         assert "1 line, newest first" in parsed.words
         assert f"/trace/{slow}" in [each["href"] for each in parsed.all("a")]
 
 
-def test_events_of_one_trace_are_told_apart(world: Live) -> None:
-    shown = page(f"{world.console}/trace/{world.told['web'].trace_id}")
-    assert world.told["web"].trace_id == world.told["web too"].trace_id
+def test_events_of_one_trace_are_told_apart(filled: Live) -> None:
+    shown = page(f"{filled.console}/trace/{filled.told['web'].trace_id}")
+    assert filled.told["web"].trace_id == filled.told["web too"].trace_id
     assert f"Event {KNOWN['web'].id}" in shown.words
     assert f"Event {KNOWN['web too'].id}" in shown.words
 
 
-def test_what_the_store_does_not_speak_is_said_in_its_words(world: Live) -> None:
-    assert "The trace store says 400" in page(f"{world.console}/traces?q=%7B%20nonsense").words
+def test_what_the_store_does_not_speak_is_said_in_its_words(filled: Live) -> None:
+    assert "The trace store says 400" in page(f"{filled.console}/traces?q=%7B%20nonsense").words
 
 
-def test_the_process_ends_at_once_and_well(world: Live, tmp_path: Any) -> None:
+def test_the_process_ends_at_once_and_well(filled: Live, tmp_path: Any) -> None:
     command = [
         sys.executable,
         "-m",
@@ -132,9 +132,9 @@ def test_the_process_ends_at_once_and_well(world: Live, tmp_path: Any) -> None:
         "--port",
         "0",
         "--prometheus",
-        world.prometheus.url,
+        filled.prometheus.url,
         "--store",
-        world.store,
+        filled.store,
     ]
     running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
     assert running.stderr is not None
@@ -144,8 +144,8 @@ def test_the_process_ends_at_once_and_well(world: Live, tmp_path: Any) -> None:
     running.stderr.close()
 
 
-def test_sources_that_come_back_are_shown_again(world: Live, tmp_path: Any) -> None:
+def test_sources_that_come_back_are_shown_again(filled: Live, tmp_path: Any) -> None:
     """TRAPS 12: starting needs nobody."""
-    with console(tmp_path, "http://127.0.0.1:9", world.store) as url:
+    with console(tmp_path, "http://127.0.0.1:9", filled.store) as url:
         assert "does not answer" in get(f"{url}/api/hops")["error"]
         assert "1 line, newest first" in page(f"{url}/logs?process=etl").words

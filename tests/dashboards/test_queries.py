@@ -2,8 +2,6 @@
 
 import math
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +9,8 @@ from dashboards import cost
 from dashboards.queries import all_queries, resolve
 from telemetry.hops import HOPS
 from telemetry.recording import LABELS, RECORDS, Record, bands, forecasts
-from tests.dashboards.prometheus import Prometheus, prometheus
-from tests.dashboards.stand_in import stand_in
+from tests.console.live import Live
+from tests.dashboards.prometheus import Prometheus
 
 pytestmark = pytest.mark.stack
 # Long enough for two samples of a rate, as the live run has at its scrape interval.
@@ -23,16 +21,13 @@ SAMPLES_WANTED, FILLED_SECONDS_MAX = 18, 120
 
 
 @pytest.fixture(scope="module")
-def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    folder: Path = tmp_path_factory.mktemp("prometheus")
-    with stand_in() as pipeline:
-        pipeline.write_targets(folder / "targets.json")
-        with prometheus(folder, folder / "targets.json") as server:
-            ends = time.monotonic() + FILLED_SECONDS_MAX
-            while not server.query(f"min(count_over_time(up[1m])) >= {SAMPLES_WANTED} and on () {LAST}"):
-                assert time.monotonic() < ends, "the stand-in is not scraped"
-                time.sleep(0.5)
-            yield server
+def scraped(world: Live) -> Prometheus:
+    """Of the live world, once it is old enough."""
+    server, ends = world.prometheus, time.monotonic() + FILLED_SECONDS_MAX
+    while not server.query(f"min(count_over_time(up[1m])) >= {SAMPLES_WANTED} and on () {LAST}"):
+        assert time.monotonic() < ends, "the stand-in is not scraped"
+        time.sleep(0.5)
+    return server
 
 
 def test_every_query_is_answered(scraped: Prometheus) -> None:

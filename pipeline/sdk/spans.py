@@ -146,9 +146,8 @@ class SdkSpans:
 
     def _emit(self, event: Kept, ended: Ended) -> None:
         trace = event.trace
-        if trace.producer_span_id and trace.producer_span_id == trace.span_id(
-            HOP
-        ):  # stamped by an earlier process: what is above it is not known
+        if trace.producer_span_id and trace.producer_span_id == trace.span_id(HOP):
+            # Stamped, by an earlier process: what is above it is not known.
             trace = replace(trace, producer_span_id=0)
         attributes = _attributes(event, ended)
         if ended.ended_ns - event.began_ns > self._slow_seconds * 1e9:

@@ -1,4 +1,4 @@
-// Pictures of every page of a running console: dark, light, and on a narrow screen.
+// Pictures of every page of a running console: dark, light, and on a narrow screen; or small ones of what is seen first.
 //   node screenshots.mjs '{"console": "http://127.0.0.1:8088", "out": "pictures", "token": "", "trace": "", "only": ""}'
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -10,6 +10,8 @@ const VIEWS = [
   { name: "dark", scheme: "dark", width: 1440, height: 900 },
   { name: "narrow", scheme: "light", width: 400, height: 800 },
 ];
+// As documents show them.
+const SMALL = { name: "", scheme: "light", width: 1200, height: 760, deviceScaleFactor: 0.6 };
 const asked = JSON.parse(process.argv[2]);
 mkdirSync(asked.out, { recursive: true });
 
@@ -22,7 +24,7 @@ async function someTrace(page) {
   return "";
 }
 
-async function take(page, name, { full = true } = {}) {
+async function take(page, name, { full = !asked.small } = {}) {
   if (full) await whole(page);
   await answered(page);
   const path = join(asked.out, `${name}.png`);
@@ -41,12 +43,13 @@ await withBrowser(async (browser) => {
     ["telemetry", "/d/spillway-telemetry"], ["dashboards", "/dashboards"], ["traces", "/traces"], ["logs", "/logs"],
     ...(trace ? [["trace", trace]] : []),
   ].filter(([name]) => !asked.only || asked.only.split(",").includes(name));
-  for (const view of VIEWS.filter((each) => !asked.views || asked.views.split(",").includes(each.name))) {
+  const views = asked.small ? [SMALL] : VIEWS.filter((each) => !asked.views || asked.views.split(",").includes(each.name));
+  for (const view of views) {
     for (const [name, path] of pages) {
       const { context, page, complaints } = await newPage(browser, { ...view, extraHTTPHeaders: headers });
       await page.goto(asked.console + path, { waitUntil: "load" });
-      await take(page, `${name}-${view.name}`);
-      if (name === "trace") {
+      await take(page, view.name ? `${name}-${view.name}` : name);
+      if (name === "trace" && !asked.small) {
         await page.locator(".span summary").nth(1).press("Enter");
         await take(page, `${name}-open-${view.name}`);
       }

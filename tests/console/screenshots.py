@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trace", default="", help="the trace to show")
     parser.add_argument("--only", default="", help="names of pages, by comma: overview,trace")
     parser.add_argument("--views", default="", help="of light, dark and narrow, by comma")
+    parser.add_argument("--small", action="store_true", help="small, and only what is seen first: as documents show them")
     chosen = parser.parse_args(arguments)
     try:
         environment = {**os.environ, "CHROMIUM": prepare()}
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     asked = {
         "console": chosen.console.rstrip("/"), "out": str(chosen.out.resolve()), "token": chosen.token, "trace": chosen.trace,
-        "only": chosen.only, "views": chosen.views,
+        "only": chosen.only, "views": chosen.views, "small": chosen.small,
     }  # fmt: skip
     return subprocess.run(["node", "screenshots.mjs", json.dumps(asked)], cwd=FOLDER, env=environment, check=False).returncode
 

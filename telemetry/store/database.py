@@ -156,8 +156,8 @@ class Database:
         self._log.error("the store's file can't be used: it is set aside and a new one begun", aside=aside, why=why)
 
     def disk_bytes(self) -> int:
-        """The size of the file and its write-ahead log."""
-        return self._size("") + self._size("-wal")
+        """The size of the file, its write-ahead log and the index of that."""
+        return sum(map(self._size, _FILES))
 
     def journal_bytes(self) -> int:
         return self._size("-wal")

@@ -265,7 +265,10 @@ class Ingest:
     def _keep_house(self) -> None:
         if self._database.suspected:
             self._begin_anew("a reader met damage")
-        expired = self._retention.keep(self._database.writer(), self._clock(), self._database.journal_bytes())
+        database = self._database
+        expired = self._retention.keep(
+            database.writer(), self._clock(), disk_bytes=database.disk_bytes(), journal_bytes=database.journal_bytes()
+        )
         for signal, count in expired.items():
             self._items[(signal, "expired")].inc(count)
         if expired:

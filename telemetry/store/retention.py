@@ -2,7 +2,7 @@
 
 Rules. Work is done in small transactions and within a time, so that what comes in never waits long; a store that is far over its
 limit gets there in several rounds. Age is counted from arrival. The write-ahead log is cut when it has grown because somebody was
-always reading.
+always reading, or when all together is too much: a file shrinks only when its log has gone into it.
 """
 
 import sqlite3
@@ -45,8 +45,11 @@ class Retention:
     def journal_bytes_max(self) -> int:
         return min(JOURNAL_FACTOR_MAX * JOURNAL_BYTES_MAX, self.bytes_max // 4)
 
-    def keep(self, connection: sqlite3.Connection, now: float, journal_bytes: int) -> dict[Signal, int]:
-        """Delete what is too old or too much, give back what is free. Returns how many rows of each signal went."""
+    def keep(self, connection: sqlite3.Connection, now: float, *, disk_bytes: int, journal_bytes: int) -> dict[Signal, int]:
+        """Delete what is too old or too much, give back what is free. Returns how many rows of each signal went.
+
+        `disk_bytes` is the file with its log, `journal_bytes` the log alone.
+        """
         gone: dict[Signal, int] = {}
         too_old_s = int(now - self.seconds)
         until = time.monotonic() + ROUND_SECONDS_MAX
@@ -63,7 +66,7 @@ class Retention:
             _forget_origins(connection)
         while _free_bytes(connection) > self.free_bytes_max and time.monotonic() < until + ROUND_SECONDS_MAX:
             connection.execute(f"PRAGMA incremental_vacuum({_PAGES_A_STEP})").fetchall()
-        if journal_bytes > self.journal_bytes_max:
+        if journal_bytes > self.journal_bytes_max or (journal_bytes and disk_bytes > self.bytes_max):
             _cut_journal(connection)
         return gone
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import shutil
 import socket
 import time
@@ -112,13 +113,16 @@ async def _not_spoken(request: Request, _: Exception) -> Response:
 
 def watch_disk(metrics: Metrics, folder: Path) -> None:
     """How full the folder's disk is, asked at each scrape. What only root may fill counts as no room."""
-    metrics.gauge(DISK_USED_BYTES).set_function(lambda: shutil.disk_usage(folder).used)
 
-    def size() -> float:
-        usage = shutil.disk_usage(folder)
-        return usage.used + usage.free
+    def used_and_size() -> tuple[float, float]:
+        try:
+            usage = shutil.disk_usage(folder)
+        except OSError:
+            return math.nan, math.nan  # the disk is gone: the other figures are wanted more than ever
+        return usage.used, usage.used + usage.free
 
-    metrics.gauge(DISK_SIZE_BYTES).set_function(size)
+    metrics.gauge(DISK_USED_BYTES).set_function(lambda: used_and_size()[0])
+    metrics.gauge(DISK_SIZE_BYTES).set_function(lambda: used_and_size()[1])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,7 +3,9 @@
 import contextlib
 import http.client
 import json
+import math
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -18,8 +20,10 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
+from telemetry.metrics import DISK_SIZE_BYTES, DISK_USED_BYTES, Metrics
 from telemetry.store.__main__ import settings_of, size_bytes
 from telemetry.store.process import Served
+from telemetry.store.service import watch_disk
 from tests.telemetry.store.spans import AT_NS, hop_span, line, lines, request, span, trace_id
 from tests.telemetry.store.world import wait_until
 
@@ -258,6 +262,17 @@ def test_a_store_that_begins_on_a_full_disk_is_there_and_takes_spans_once_there_
         _there_is_room(small_disk, store, {})
     finally:
         store.kill()
+
+
+def test_the_disk_is_watched_and_its_loss_hides_no_other_figure(tmp_path: Path) -> None:
+    metrics, folder = Metrics(), tmp_path / "disk"
+    folder.mkdir()
+    watch_disk(metrics, folder)
+    used, size = metrics.value(DISK_USED_BYTES), metrics.value(DISK_SIZE_BYTES)
+    assert 0 < used < size <= shutil.disk_usage(folder).total
+    folder.rmdir()
+    assert math.isnan(metrics.value(DISK_USED_BYTES))
+    assert b"spillway_disk_size_bytes NaN" in metrics.exposition()
 
 
 # -- too much

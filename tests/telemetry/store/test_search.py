@@ -19,7 +19,7 @@ from tests.telemetry.store.world import World
 
 EVENT_ID = "cloudevents.event_id"
 KEYS = ("spillway.hop", "cloudevents.event_source", "a", "b", "")
-TEXTS = ("", "x", "X", "grpc-door", "lake", "0a", "10", "é", "a'; DROP TABLE spans; --", "%", "a\x00b")
+TEXTS = ("", "x", "X", "grpc-door", "lake", "lakes", "a\nb", "0a", "10", "é", "a'; DROP TABLE spans; --", "%", "a\x00b")
 NUMBERS = (0, 1, -1, 7, 200, 2**53 + 1, 2**63 - 1, -(2**63) + 1, 0.0, -0.0, 1.0, 2.5, 1e300)
 PATTERNS = ("x", ".*", "", "[a-z-]+", "(?i)x", "l.ke|10", "a.b")
 RESOURCES: tuple[Mapping[str, Anything], ...] = ({"service.name": "x", "a": "x"}, {"service.name": "lake", "b": 7}, {})

@@ -17,6 +17,8 @@ F = TypeVar("F", Counter, Gauge)
 LATENCY_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 # From a door to an exit: seconds when all is well, an hour when it is not.
 FRESHNESS_BUCKETS_SECONDS = (0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
+# Milliseconds as a rule; minutes while the collector is away.
+SEND_BUCKETS_SECONDS = (*LATENCY_BUCKETS_SECONDS, 60.0, 120.0, 300.0, 900.0)
 TEXT_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_CONTENT_TYPE = _openmetrics_exposition.CONTENT_TYPE_LATEST
 _latest_openmetrics: Any = _openmetrics_exposition.generate_latest
@@ -113,7 +115,7 @@ CONSUMER_WAIT_SECONDS = Metric(
 )
 SDK_EVENTS = Metric("spillway_sdk_events_total", "counter", "Events by their final answer at the sender.", ("outcome",))
 SDK_SEND_SECONDS = Metric(
-    "spillway_sdk_send_seconds", "histogram", "From `send` to the collector's answer.", (), FRESHNESS_BUCKETS_SECONDS
+    "spillway_sdk_send_seconds", "histogram", "From `send` to the collector's answer.", (), SEND_BUCKETS_SECONDS
 )
 SDK_PENDING_EVENTS = Metric("spillway_sdk_pending_events", "gauge", "Events without a final answer.")
 SDK_BUFFER_BYTES = Metric("spillway_sdk_buffer_bytes", "gauge", "Bytes in the spool, or in memory without one.")

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.etl.exits import ExitLoader
-from pipeline.etl.freshness import observe_all
 from pipeline.etl.progress import Progress, waits_for_more
 from pipeline.etl.report import KeptEvent
 from pipeline.etl.source import FORMAT, KinesisSource
 from pipeline.etl.spans import Loaded, examples, kept_of, tell, tell_failure
 from telemetry.log import Logger
+from telemetry.many import observe_all
 from telemetry.metrics import (
     DEAD_LETTERS,
     ETL_BATCH_LIMIT_SECONDS,

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from pipeline.etl.freshness import observe_all
 from pipeline.sdk.fates import Counts, Fate
+from telemetry.many import observe_all
 from telemetry.metrics import (
     SDK_BUFFER_BYTES,
     SDK_BUFFER_LIMIT_BYTES,

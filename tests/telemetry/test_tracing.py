@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan
 
 from telemetry.hops import BY_NAME, HOPS, expected_hops
+from telemetry.personal_data import mask
 from telemetry.settings import TelemetrySettings
 from telemetry.tracing import LINKS_MAX, Keeping, Trace, Tracer, parse_traceparent, trace_of
 
@@ -126,6 +127,15 @@ def test_an_error_is_told_and_no_personal_data_with_it() -> None:
     tracer.event(trace, "grpc-door", 1, 2, error="bad: ann@example.com", attributes={"note": "ann@example.com"})
     assert "ann@example.com" not in spans[0].to_json()
     assert "bad: [email]" == spans[0].status.description
+
+
+@given(st.one_of(st.uuids().map(str), st.text(max_size=40), st.sampled_from(["ann@example.com", "+49 30 1234567"])))
+def test_values_are_scrubbed_whenever_they_come(text: str) -> None:
+    spans: list[ReadableSpan] = []
+    tracer = Tracer("door", "door-1", spans.append, scrub=mask)
+    for _ in range(2):
+        tracer.event(trace_of("/s", "1"), "grpc-door", 1, 2, attributes={"note": text})
+    assert [mask(text)] * 2 == [(span.attributes or {})["note"] for span in spans]
 
 
 def test_a_flood_of_errors_is_traced_up_to_its_budget() -> None:

@@ -1,4 +1,4 @@
-"""How old events were when they became visible: a histogram of events, at the price of a few additions a batch.
+"""Many observations of one histogram at once: at the price of a few additions a batch.
 
 A batch has up to a million events, and `observe` costs 2 us for each. Events that were accepted together are equally old, so
 they are counted by bucket first, and each bucket is raised once. prometheus-client has no public way to do that: this is the one

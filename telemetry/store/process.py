@@ -17,9 +17,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 class Served:
     """One store process on free ports of 127.0.0.1; it keeps them and its folder over `kill` and `start`."""
 
-    def __init__(self, folder: Path, *options: str, log: Path | None = None, prefix: tuple[str, ...] = ()) -> None:
-        """`prefix`: a command that runs the store, as `nice`. `log`: where it writes, if not beside the folder."""
-        self.folder, self._options, self._prefix = folder, options, prefix
+    def __init__(self, folder: Path, *options: str, log: Path | None = None) -> None:
+        """`log`: where it writes what it says, if not beside the folder."""
+        self.folder, self._options = folder, options
         self.log = log or folder.with_name(folder.name + ".log")
         self.ports: Mapping[str, int] = {"grpc_port": 0, "http_port": 0, "health_port": 0}
         self._process: subprocess.Popen[bytes] | None = None
@@ -36,7 +36,7 @@ class Served:
 
     def start(self) -> None:
         """Raises: RuntimeError: it does not serve in time."""
-        command = [*self._prefix, sys.executable, "-m", "telemetry.store", "--folder", str(self.folder), *self._options]
+        command = [sys.executable, "-m", "telemetry.store", "--folder", str(self.folder), *self._options]
         for name, port in self.ports.items():
             command += [f"--{name.replace('_', '-')}", str(port)]
         self.log.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,6 @@ import timeit
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -30,6 +29,7 @@ from uuid import UUID
 import click
 
 from pipeline.doors.bench import SIZES, batch_body, grpc_client, http_client, serve_door
+from telemetry import nowhere
 from telemetry.metrics import DOOR_EVENTS, DOOR_REQUEST_SECONDS, Metrics
 from telemetry.otlp import span_sender
 from telemetry.settings import TelemetrySettings
@@ -73,7 +73,7 @@ def measure(rounds: int, seconds: float) -> Iterator[Price]:
     context = multiprocessing.get_context("spawn")  # gRPC objects do not survive a fork
     pool = event_ids(_POOL_EVENTS, Keeping(), Random(1))
     backend_pipe, backend_end = context.Pipe()
-    processes = [context.Process(target=_backend, args=(backend_end,), daemon=True)]
+    processes = [context.Process(target=nowhere.serve, args=(backend_end,), daemon=True)]
     processes[0].start()
     try:
         endpoint = f"http://127.0.0.1:{_first(backend_pipe)}"
@@ -172,25 +172,6 @@ async def _serving(door: str, kind: str, endpoint: str, pipe: Connection) -> Non
                 break
             pipe.send(time.process_time())
     os._exit(0)  # grpc.aio's server complains, at length, when it outlives its loop
-
-
-def _backend(pipe: Connection) -> None:
-    """An OTLP backend that takes everything and keeps nothing."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", "0")))
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    pipe.send(server.server_address[1])
-    server.serve_forever()
 
 
 # -- operations

@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import click
 
 from pipeline.sdk.bench import START_SECONDS_MAX, Nobody, page
 from pipeline.sdk.client import Client, SdkTelemetry
+from telemetry import nowhere
 from telemetry.settings import TelemetrySettings
 
 KINDS = ("bare", "instrumented")
@@ -63,7 +63,7 @@ def measure(target: str, rounds: int) -> Iterator[Price]:
     """`target`: a collector that accepts everything."""
     context = multiprocessing.get_context("spawn")  # gRPC objects do not survive a fork
     ours, theirs = context.Pipe()
-    backend = context.Process(target=_backend, args=(theirs,), daemon=True)
+    backend = context.Process(target=nowhere.serve, args=(theirs,), daemon=True)
     backend.start()
     try:
         endpoint = f"http://127.0.0.1:{_received(ours, START_SECONDS_MAX)}"
@@ -131,22 +131,3 @@ def _produce(kind: str, way: Way, target: str, endpoint: str, pipe: Connection) 
             client.flush(_SLICE_SECONDS_MAX)
             before, spent = spent, time.process_time()
             pipe.send((spent - before) / events)
-
-
-def _backend(pipe: Connection) -> None:
-    """An OTLP backend that takes everything and keeps nothing."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", "0")))
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    pipe.send(server.server_address[1])
-    server.serve_forever()

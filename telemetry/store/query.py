@@ -58,6 +58,8 @@ class FoundSpan(NamedTuple):
     duration_ns: int
     status: int
     parent_id: bytes
+    # None of a span that is no hop's.
+    hop: str | None
     service: str
     matched: int
 
@@ -184,11 +186,12 @@ class Queries:
             if self._clock() > reader.until:
                 raise self._too_long()
             rows = reader.connection.execute(
-                f"SELECT span_id, name, start_ns, duration_ns, status, parent_id, origin_id, {made.sql} FROM spans"
+                f"SELECT span_id, name, start_ns, duration_ns, status, parent_id, hop, origin_id,"
+                f" {made.sql} FROM spans"
                 " WHERE trace_id = ? ORDER BY start_ns, span_id LIMIT ?",
                 (*made.parameters, trace_id, max(1, min(left, SUMMARY_SPANS_MAX))),
             ).fetchall()
-            new = {row[6] for row in rows} - services.keys()
+            new = {row[7] for row in rows} - services.keys()
             services |= {id: _service(resource) for id, (resource, _) in _origins(reader.connection, new).items()}
             spans = tuple(FoundSpan._make((*kept, services.get(origin, ""), matched or 0)) for *kept, origin, matched in rows)
             left -= len(spans)

@@ -71,6 +71,7 @@ def _span(span: FoundSpan) -> dict[str, Any]:
         "durationNanos": str(span.duration_ns),
         "attributes": [
             {"key": "service.name", "value": {"stringValue": span.service}},
+            *([{"key": "spillway.hop", "value": {"stringValue": span.hop}}] if span.hop else []),
             *([{"key": "status", "value": {"stringValue": "error"}}] if span.status == 2 else []),
         ],
     }

@@ -156,6 +156,15 @@ async def test_a_found_trace_says_what_grafana_shows_of_it(store: Running) -> No
     }
 
 
+async def test_a_found_span_says_its_service_its_hop_and_its_failure(tmp_path: Path) -> None:
+    async with running(tmp_path) as store:
+        await store.take(request(span(1, 1, error="boom", attributes={"spillway.hop": "redactor"})))
+        (found,) = read("SearchResponse", await store.get("/api/search", q="{ status = error }")).traces
+    assert [("service.name", "spillway"), ("spillway.hop", "redactor"), ("status", "error")] == [
+        (pair.key, pair.value.string_value) for pair in found.spanSet.spans[0].attributes
+    ]
+
+
 async def test_of_the_spans_that_fit_as_many_are_shown_as_asked_for_and_all_are_counted(store: Running) -> None:
     (found,) = read("SearchResponse", await store.get("/api/search", q='{ trace:id = "1" }', spss=1)).traces
     assert (2, 1) == (found.spanSet.matched, len(found.spanSet.spans))

@@ -36,7 +36,7 @@ def serve(shared: Settings, etl: EtlSettings, telemetry: Telemetry) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     session = spark_session.start(etl.master, Path(shared.state_dir).resolve() / "etl")
-    register(session)
+    register(session, etl.exits)
     stream = Stream(
         shared.clean_stream,
         shared.region,

@@ -14,14 +14,14 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.etl.exits import ExitLoader
 from pipeline.etl.progress import Progress, waits_for_more
 from pipeline.etl.report import KeptEvent
-from pipeline.etl.source import FORMAT, KinesisSource
+from pipeline.etl.source import format_of, source_of
 from pipeline.etl.spans import Loaded, examples, kept_of, tell, tell_failure
 from telemetry.log import Logger
 from telemetry.many import observe_all
@@ -143,7 +143,7 @@ class ExitQuery:
         self._session.sparkContext.setLocalProperty("spark.scheduler.pool", self._exit.name)
         options = {"stream": self._stream.name, "region": self._stream.region, "spanSeconds": str(self._stream.span_seconds)}
         return (
-            self._session.readStream.format(FORMAT)
+            self._session.readStream.format(format_of(self._exit.name))
             .options(**options)
             .load()
             .writeStream.queryName(self._exit.name)
@@ -254,9 +254,12 @@ def run_queries(
         query.stop()
 
 
-def register(session: "SparkSession") -> None:
-    """Make our source known, and start the Python daemon with a batch of nothing: the first real one need not wait for it."""
-    session.dataSource.register(KinesisSource)
+def register(session: "SparkSession", exits: Iterable[str]) -> None:
+    """Make a source known for each exit's query, and start the Python daemon with a batch of nothing: the first real one need not
+    wait for it.
+    """
+    for exit in exits:
+        session.dataSource.register(source_of(exit))
     session.range(1).mapInArrow(_same, "id long").collect()
 
 

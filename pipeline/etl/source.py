@@ -3,6 +3,10 @@
     spark.dataSource.register(KinesisSource)
     spark.readStream.format("spillway-kinesis").option("stream", "events-clean").option("region", "us-east-1").load()
 
+Several queries of one application must not share a registered source: each takes `source_of(its name)`. Spark writes into the
+source's environment, a plain HashMap, whenever a query begins to read (`PythonStreamingSourceRunner.init`, 4.3.0). Two that begin
+at once corrupt it for the life of the JVM, and from then on no task can be deserialized (`OptionalDataException`).
+
 A row is one Kinesis record. A batch holds at most `spanSeconds` of stream per shard, which bounds its bytes by what a shard
 takes.
 """
@@ -42,6 +46,21 @@ class KinesisSource(DataSource):
 
     def streamReader(self, schema: Any) -> "KinesisReader":  # noqa: N802  (Spark's name)
         return KinesisReader(dict(self.options.items()))
+
+
+def source_of(query: str) -> type[KinesisSource]:
+    """A source for one query alone; its format is `format_of(query)`."""
+
+    class OwnSource(KinesisSource):
+        @classmethod
+        def name(cls) -> str:
+            return format_of(query)
+
+    return OwnSource
+
+
+def format_of(query: str) -> str:
+    return f"{FORMAT}-{query}"
 
 
 class ShardPart(InputPartition):

@@ -71,9 +71,17 @@ def _kill_each(stack: Stack, rng: random.Random, killed: list[str]) -> None:
     rng.shuffle(order)
     for victim in order:
         pause.wait(rng.uniform(0.5, 2.5))
-        pid = _VICTIMS[victim](stack)
-        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda find=_VICTIMS[victim]: _hit(find(stack)), f"a {victim} to kill", 90.0)  # type: ignore[misc]
         killed.append(victim)
+
+
+def _hit(pid: int) -> bool:
+    """Whether it was still there: Spark ends a Python worker now and then, between our look and the kill; then another is due."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _leader(name: str) -> Callable[[Stack], int]:

@@ -123,6 +123,15 @@ def python_workers(driver_pid: int) -> list[int]:
     return [pid for pid in ours if parents[pid] in ours]
 
 
+def hit(pid: int) -> bool:
+    """Kill it; whether it was still there: Spark ends a worker now and then, between our look and the kill."""
+    try:
+        os.kill(pid, 9)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def letters() -> dict[str, int]:
     found = boto3.client("s3").list_objects_v2(Bucket="spillway", Prefix="dead-letters/").get("Contents", [])
     counts: dict[str, int] = {}
@@ -145,9 +154,7 @@ def test_exact_books_after_kills_an_outage_and_a_replay(stack: Stack):
     clash = arrived("e3", at=(event_time_micros(first[3]) or 0) // 1_000_000, plane="N3", to="NEW")
     put([poison, clash])
     stack.wait_until("etl", lambda one: one.restarts > 0 and one.state == "ready", WAIT_SECONDS_MAX, "up again")
-    wait_until(lambda: len(python_workers(stack.pid("etl"))) > 0, "a Python worker at work")
-    for pid in python_workers(stack.pid("etl")):
-        os.kill(pid, 9)
+    wait_until(lambda: any([hit(pid) for pid in python_workers(stack.pid("etl"))]), "a Python worker at work, and killed")
     put(flights(1600, 400))
     everything = [*first, *second, *flights(1600, 400)]
     wait_until(lambda: len(in_rds(stack)) == len(everything), "all of it in RDS")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("spillway.sdk")
 
 END_SECONDS_MAX = 2.0
-_VARIABLES = ("SPILLWAY_TELEMETRY_OTLP_ENDPOINT", ENDPOINT_VARIABLE)
+VARIABLES = ("SPILLWAY_TELEMETRY_OTLP_ENDPOINT", ENDPOINT_VARIABLE)
 
 
 class Reports(Protocol):
@@ -92,7 +92,7 @@ class SdkTelemetry:
     def from_environment(cls, env: Mapping[str, str] | None = None) -> "SdkTelemetry":
         """Of a client that was given none."""
         env = os.environ if env is None else env
-        return cls.begin() if any(env.get(name) for name in _VARIABLES) else cls()
+        return cls.begin() if any(env.get(name) for name in VARIABLES) else cls()
 
     def end(self, timeout_seconds: float = END_SECONDS_MAX) -> None:
         """Ship what is left, within the bound. Spans that are lost are told in the log; no event is touched."""

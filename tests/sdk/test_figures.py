@@ -125,8 +125,8 @@ def test_the_histogram_is_one_of_events_not_of_batches() -> None:
     now[0] = 104.25
     report.finished(entries[:60], [Accepted()] * 60, {}, Counts(accepted=60))
     report.finished(entries[60:], [Accepted()] * 50, {}, Counts(accepted=50))
-    assert {0.5: 100, 3.0: 100, 5.0: 110, float("inf"): 110} == {
-        bound: count for bound, count in buckets(metrics).items() if bound in (0.5, 3.0, 5.0, float("inf"))
+    assert {0.1: 0, 0.25: 100, 2.5: 100, 5.0: 110, float("inf"): 110} == {
+        bound: count for bound, count in buckets(metrics).items() if bound in (0.1, 0.25, 2.5, 5.0, float("inf"))
     }
     assert 10 * 4.25 + 100 * 0.25 == seconds_sum(metrics)
 

@@ -134,6 +134,13 @@ BACKUP_BEHIND_SECONDS = Metric(
     "spillway_backup_behind_seconds", "gauge", "Age of the oldest backup object that the auditor has not read.", ("stream",)
 )
 BACKUP_AUDIT_FAILURES = Metric("spillway_backup_audit_failures_total", "counter", "Rounds of the auditor that failed.")
+LEDGER_EVENTS = Metric("spillway_ledger_events_total", "counter", "Events in this process's digests, once for each tier.")
+LEDGER_SEGMENTS = Metric(
+    "spillway_ledger_segments_total", "counter", "Segments of digests on their way to the bucket, by outcome.", ("outcome",)
+)
+LEDGER_UNWRITTEN_SECONDS = Metric(
+    "spillway_ledger_unwritten_seconds", "gauge", "How far back what this process saw is not in the bucket yet."
+)
 
 TELEMETRY_ITEMS = Metric(
     "spillway_telemetry_items_total",

@@ -32,6 +32,9 @@ from pipeline.backup.objects import NoSuchObject, Objects, S3Objects, Stored
 from pipeline.backup.reader import PREFIX, Backup, Damaged, Found
 from pipeline.config import Settings, load
 from pipeline.errors import Corrupt, Permanent, Retryable, SpillwayError
+from pipeline.ledger import recorder
+from pipeline.ledger.recorder import Recorder
+from pipeline.ledger.tally import Seen, Tally
 from pipeline.tracing import kept_in
 from telemetry import metrics as m
 from telemetry.log import Logger, configure
@@ -104,7 +107,9 @@ class Auditor:
         bucket: str = "",
         settings: AuditorSettings = AuditorSettings(),
         now_seconds: Callable[[], float] = time.time,
+        tally: Tally | None = None,
     ) -> None:
+        self._tally = tally
         self._objects, self._backup, self._bucket = objects, Backup(objects), bucket
         self._log, self._tracer, self._settings, self._now = log, tracer, settings, now_seconds
         self._failures = metrics.counter(m.BACKUP_AUDIT_FAILURES)
@@ -189,18 +194,22 @@ class Auditor:
         source, put_at = state.source, stored.modified_at.timestamp()
         events = damaged = 0
         kept: list[tuple[Found, int, Trace]] = []
+        seen: list[Seen] = []
         for part in self._backup.read(stored.key):
             if isinstance(part, Damaged):
                 damaged += 1
                 self._say_damage(source, part)
                 continue
             events += len(part.batch.events)
+            seen.append(Seen.of(part.batch, part.payload))
             traced = kept_in(self._tracer, part.payload, part.batch)
             kept += [(part, index, trace) for index, trace in traced]
             fresh_seconds = max(0.0, put_at - part.batch.accepted_at_unix_micros / 1e6)
             state.freshness.observe(fresh_seconds, {"trace_id": traced[0][1].hex_id} if traced else None)
         if kept or damaged:
             self._say_spans(source, stored, events, damaged, kept)
+        if self._tally is not None:
+            self._tally.note_seen(f"{source.hop}:read", seen)
         state.events.inc(events)
         state.damage.inc(damaged)
         if not damaged:
@@ -321,12 +330,16 @@ def _serve(telemetry: Telemetry, settings: Settings, own: AuditorSettings) -> No
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     objects = S3Objects(boto3.client("s3", region_name=settings.region, config=CALLS), settings.bucket)
+    bucket = S3Objects(boto3.client("s3", region_name=settings.region, config=recorder.CALLS), settings.bucket)
+    ledger = Recorder.begin(PART, telemetry.worker, bucket, telemetry.metrics, telemetry.log)
     auditor = Auditor(
-        objects, sources(settings), telemetry.metrics, telemetry.log, telemetry.tracer, bucket=settings.bucket, settings=own
-    )
+        objects, sources(settings), telemetry.metrics, telemetry.log, telemetry.tracer, bucket=settings.bucket, settings=own,
+        tally=ledger.tally,
+    )  # fmt: skip
     telemetry.set_ready(True)
     telemetry.log.info("started", health_port=telemetry.health.port if telemetry.health else None)
     auditor.run(stopping)
+    ledger.end()
     telemetry.log.info("stopped", drained=True)
 
 

@@ -12,7 +12,11 @@ from pipeline.gen.spillway.v1.record_pb2 import StoredBatch
 
 def open_batch(record: StoredRecord) -> StoredBatch:
     """Raises: Corrupt: the record is not one whole frame with one whole batch in it."""
-    payload = frame.decode(record.data)
+    return open_payload(frame.decode(record.data))
+
+
+def open_payload(payload: bytes) -> StoredBatch:
+    """The batch that is a whole frame's payload. Raises: Corrupt."""
     try:
         batch = StoredBatch.FromString(payload)
     except DecodeError as exc:

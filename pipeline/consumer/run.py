@@ -33,6 +33,9 @@ from pipeline.consumer.worker import Pace, Worker
 from pipeline.dead_letters.letters import CORRUPT, POISON
 from pipeline.dead_letters.writer import StoredDeadLetters, bury_at
 from pipeline.errors import Permanent, Retryable
+from pipeline.ledger import recorder
+from pipeline.ledger.recorder import Recorder
+from pipeline.ledger.tally import Tally
 from pipeline.streams.aws import BotocoreAccess
 from telemetry.log import Logger, configure
 from telemetry.metrics import DEAD_LETTERS, Metrics
@@ -73,6 +76,7 @@ class Tools:
     log: Logger
     letters: StoredDeadLetters
     tracer: Tracer
+    tally: Tally
 
 
 Build = Callable[[Tools], AbstractAsyncContextManager[Processor]]
@@ -109,8 +113,11 @@ async def _serve(telemetry: Telemetry, stream_name: str, settings: Settings, con
         metrics.counter(DEAD_LETTERS, stage=part, reason=reason)
     leases = DynamoLeases(boto3.client("dynamodb", region_name=region, config=CALLS), part, stream_name, consuming.table)
     stopping = _on_signals()
+    ledger_bucket = S3Objects(boto3.client("s3", region_name=region, config=recorder.CALLS), settings.bucket)
+    ledger = Recorder.begin(part, telemetry.worker, ledger_bucket, metrics, log)
     async with AsyncExitStack() as stack:
-        processor = await stack.enter_async_context(build(Tools(settings, metrics, log, letters, tracer)))
+        stack.push_async_callback(asyncio.to_thread, ledger.end)
+        processor = await stack.enter_async_context(build(Tools(settings, metrics, log, letters, tracer, ledger.tally)))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         access = BotocoreAccess("kinesis", region)
         stream = KinesisStream(boto3.client("kinesis", region_name=region, config=CALLS), session, access, stream_name, part)

@@ -20,6 +20,8 @@ from pipeline.doors.keys import KeyStore, is_tenant
 from pipeline.doors.reasons import Reason
 from pipeline.doors.spans import Answered, DoorSpans
 from pipeline.errors import SpillwayError
+from pipeline.ledger import tiers
+from pipeline.ledger.tally import Tally
 from pipeline.streams.batching import EXPIRED, GIVEN_UP, Origin, Request
 from pipeline.streams.group_commit import GroupCommit
 from pipeline.streams.sink import NotWritten, Written
@@ -169,8 +171,10 @@ class Collector:
         metrics: Metrics,
         log: Logger | None = None,
         stream: str = "",
+        tally: Tally | None = None,
     ) -> None:
-        """`acceptance` brings the tracer; `stream` is the one that `commit` writes to, for the names of spans."""
+        """`acceptance` brings the tracer; `stream` is the one that `commit` writes to, for the names of spans; `tally` None: no
+        ledger is kept."""
         self.door, self.acceptance, self.clock_micros = door, acceptance, clock_micros
         self.draining = False
         self._keys, self._commit, self._in_flight = keys, commit, in_flight
@@ -189,6 +193,8 @@ class Collector:
         metrics.gauge(DOOR_QUEUE_AGE_SECONDS, door=door).set_function(self._oldest_seconds)
         # Requests with events that are not yet written, in the order of their arrival.
         self._unsettled: dict[Request, None] = {}
+        self._tally = tally
+        self._acknowledged, self._uncertain = tiers.ACKNOWLEDGED.get(door, ""), tiers.UNCERTAIN.get(door, "")
         self._tenants: set[str] = set()
         self._by_tenant: dict[tuple[str, str], Any] = {}
         self._counting = metrics.on
@@ -281,6 +287,9 @@ class Collector:
             del self._unsettled[request]
             hold.release()
             self._count_stored(caller.origin.tenant, types, request)
+            # Before the answer: an acknowledgement that no ledger knows is one that nobody can miss.
+            if self._tally is not None:
+                self._account(self._tally, caller.origin, encoded, request)
             if caller.guaranteed:
                 answer(self._answer(decisions, request))
             elif not request.all_written:
@@ -366,6 +375,24 @@ class Collector:
             if count == len(types):
                 return
             types = [other for other in types if other != type]
+
+    def _account(self, tally: Tally, origin: Origin, encoded: Sequence[bytes], request: Request) -> None:
+        """What was confirmed, and what may be in the stream though it was not, or more often than once."""
+        if request.all_written and request.accepted_otherwise is None and request.attempts is None:
+            tally.note(self._acknowledged, origin.tenant, origin.door, request.accepted_at_unix_micros, encoded)
+            return
+        otherwise, attempts = request.accepted_otherwise or {}, request.attempts or {}
+        for position, outcome in enumerate(request.outcomes):
+            tries = attempts.get(position, int(isinstance(outcome, Written)))
+            if not tries:
+                continue
+            at = otherwise.get(position, request.accepted_at_unix_micros)
+            one = encoded[position : position + 1]
+            if isinstance(outcome, Written):
+                tally.note(self._acknowledged, origin.tenant, origin.door, at, one)
+                tries -= 1
+            if tries:
+                tally.note(self._uncertain, origin.tenant, origin.door, at, [*one] * tries)
 
     def _of_tenant(self, tenant: str, type: str) -> Any:
         """Types are those of the registry; of tenants the first so many have their own name."""

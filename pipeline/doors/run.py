@@ -11,6 +11,9 @@ import signal
 import time
 from random import Random
 
+import boto3
+
+from pipeline.backup.objects import S3Objects
 from pipeline.config import Settings, load
 from pipeline.doors.accept import Acceptance, Limits
 from pipeline.doors.collect import Collector, InFlight
@@ -19,6 +22,7 @@ from pipeline.doors.grpc_door import GrpcDoor
 from pipeline.doors.http_door import HttpDoor
 from pipeline.doors.keys import KeyStore
 from pipeline.doors.settings import DoorSettings, GrpcSettings, HttpSettings
+from pipeline.ledger.recorder import CALLS, Recorder
 from pipeline.schema.registry import Registry
 from pipeline.streams.aws import BotocoreAccess
 from pipeline.streams.batching import Bounds, Lanes
@@ -65,6 +69,8 @@ async def serve(name: str) -> None:
         calls_max=settings.calls_max,
         attempt_seconds_max=settings.attempt_seconds,
     )
+    bucket = S3Objects(boto3.client("s3", region_name=shared.region, config=CALLS), shared.bucket)
+    ledger = Recorder.begin(name, worker, bucket, metrics, log)
     collector = Collector(
         door=name,
         acceptance=Acceptance(Registry.load(shared.proto_dir).types, shared.slices, limits_of(settings), telemetry.tracer),
@@ -76,6 +82,7 @@ async def serve(name: str) -> None:
         metrics=metrics,
         log=log,
         stream=stream,
+        tally=ledger.tally,
     )
     door = GrpcDoor(collector, load(GrpcSettings)) if name == "grpc" else HttpDoor(collector, load(HttpSettings))
     stop = _stop_signal()
@@ -94,6 +101,7 @@ async def serve(name: str) -> None:
         log=log,
     )
     await once.close()
+    await asyncio.to_thread(ledger.end)
     await asyncio.to_thread(telemetry.end)  # the loop lives on: spans of the last answers are still made
 
 

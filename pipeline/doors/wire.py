@@ -11,14 +11,13 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from pipeline.doors.reasons import Reason
 from pipeline.errors import InvalidEvent
+from pipeline.raw import RawBatch
 
 _Field = descriptor_pb2.FieldDescriptorProto
 
 
 def _file() -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name="spillway/doors/wire.proto", package="spillway.doors", syntax="proto3")
-    batch = file.message_type.add(name="RawBatch")
-    batch.field.add(name="events", number=1, type=_Field.TYPE_BYTES, label=_Field.LABEL_REPEATED)
     stream = file.message_type.add(name="RawStreamRequest")
     stream.field.add(name="sequence", number=1, type=_Field.TYPE_UINT64, label=_Field.LABEL_OPTIONAL)
     stream.field.add(name="event", number=2, type=_Field.TYPE_BYTES, label=_Field.LABEL_OPTIONAL)
@@ -27,7 +26,6 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
 
 _pool = descriptor_pool.DescriptorPool()
 _pool.Add(_file())
-_raw_batch = message_factory.GetMessageClass(_pool.FindMessageTypeByName("spillway.doors.RawBatch"))
 _raw_stream_request = message_factory.GetMessageClass(_pool.FindMessageTypeByName("spillway.doors.RawStreamRequest"))
 
 
@@ -38,7 +36,7 @@ def split_batch(body: bytes, events_max: int) -> list[bytes]:
         InvalidEvent: "malformed_request" (not a CloudEventBatch), "empty_batch" or "too_many_events", of the whole request.
     """
     try:
-        batch = _raw_batch.FromString(body)
+        batch = RawBatch.FromString(body)
     except DecodeError as exc:
         raise InvalidEvent(Reason.MALFORMED_REQUEST, "the request is not an io.cloudevents.v1.CloudEventBatch") from exc
     if len(UnknownFieldSet(batch)):

@@ -17,6 +17,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from botocore.config import Config
+
 from pipeline.backup.objects import Objects
 from pipeline.errors import SpillwayError
 from pipeline.ledger.segment import Segment, encode
@@ -24,6 +26,8 @@ from pipeline.ledger.tally import Taken, Tally
 from telemetry.log import Logger
 from telemetry.metrics import LEDGER_EVENTS, LEDGER_SEGMENTS, LEDGER_UNWRITTEN_SECONDS, Metrics
 
+# A segment that does not come through goes with the next try; nobody waits for it.
+CALLS = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 1})
 FOLD_SECONDS = 0.5
 SEGMENT_SECONDS = 5.0
 END_SECONDS_MAX = 3.0
@@ -50,7 +54,6 @@ class Recorder:
         self._number = 0
         # Made, and not known to be written: the next to go.
         self._pending: tuple[Segment, bytes] | None = None
-        self._last_is_due = False
         self._written = metrics.counter(LEDGER_SEGMENTS, outcome="written")
         self._failed = metrics.counter(LEDGER_SEGMENTS, outcome="failed")
         self._events = metrics.counter(LEDGER_EVENTS)
@@ -67,7 +70,6 @@ class Recorder:
 
     def end(self, timeout_seconds: float = END_SECONDS_MAX) -> bool:
         """Write the last segment; whether that is known to be written."""
-        self._last_is_due = True
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout_seconds)

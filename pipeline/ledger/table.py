@@ -8,7 +8,7 @@ Rules
 - A cell whose sums are those of one event c times is pure: its check is c times the check of its key, and its key belongs there.
   Decoding takes a pure cell's event out of all its cells, which makes others pure, until all are empty, or none is pure.
 - What is left when no cell is pure can't be named: `complete` is False, and whoever asked has to look at the events themselves.
-- Contents do not choose a cell. Two tables of the same events with other contents differ in contents alone: `contents_differ`.
+- Contents do not choose a cell. Two tables of the same events with other contents differ in contents alone: `altered_cells`.
 
 Source: Goodrich, Mitzenmacher, "Invertible Bloom Lookup Tables", 2011; Eppstein, Goodrich, Uyeda, Varghese, "What's the Difference?
 Efficient Set Reconciliation without Prior Context", 2011. Four parts decode up to 0.772 events a cell in the limit (three 0.818), and two
@@ -56,8 +56,8 @@ class Difference:
 
     entries: tuple[Entry, ...]
     complete: bool
-    # Some event's content is not the same in both, though how often it is there may be.
-    contents_differ: bool
+    # Cells in which contents are left: some event of each is in both, but not with the same content.
+    altered_cells: frozenset[int] = frozenset()
 
     @property
     def missing(self) -> dict[int, Entry]:
@@ -67,6 +67,10 @@ class Difference:
     @property
     def surplus(self) -> dict[int, Entry]:
         return {entry.key: entry for entry in self.entries if entry.times < 0}
+
+    def may_be_altered(self, key: int) -> bool:
+        """Whether all cells of this event are among the altered: by chance once in thousands while few are."""
+        return bool(self.altered_cells) and self.altered_cells.issuperset(_places(key))
 
 
 def _empty() -> Words:
@@ -126,7 +130,8 @@ class Table:
                 if times:
                     found[entry.key] = Entry(entry.key, times, entry.name, entry.content)
         complete = not left[:, (_COUNT, _KEY, _CHECK)].any()
-        return Difference(tuple(found.values()), complete, complete and bool(left[:, _CONTENT].any()))
+        altered = frozenset(np.flatnonzero(left[:, _CONTENT]).tolist()) if complete else frozenset()
+        return Difference(tuple(found.values()), complete, altered)
 
 
 def check(keys: Words) -> Words:

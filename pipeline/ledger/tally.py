@@ -5,7 +5,7 @@
 Rules
 - `note` costs one look-up a batch and keeps references; the arithmetic is done for thousands at once, by whoever calls `fold`.
 - Few events are a list, which is exact; many are a table, which has one size. Lists and tables add up to a table.
-- What is taken is gone from here: whoever took it brings it to the bucket, or puts it back.
+- What is taken is gone from here: whoever took it brings it to the bucket.
 - At most `SLOTS_MAX` digests are kept. Beyond that, while nothing can be taken away, the windows of what is dropped are named:
   what is not accounted for must not be read as fine.
 """
@@ -15,8 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from pipeline.gen.spillway.v1.record_pb2 import StoredBatch
 from pipeline.ledger.identity import Elements, of_encoded
 from pipeline.ledger.table import Table
+from pipeline.raw import raw_events
 
 WINDOW_SECONDS = 10
 WINDOW_MICROS = WINDOW_SECONDS * 1_000_000
@@ -80,6 +82,19 @@ class Taken:
     incomplete: frozenset[int]
 
 
+class Seen(NamedTuple):
+    """A batch that a hop saw, as `Tally.note_seen` takes it: whose it is, and its encoding."""
+
+    tenant: str
+    door: str
+    accepted_at_unix_micros: int
+    payload: bytes
+
+    @staticmethod
+    def of(batch: StoredBatch, payload: bytes) -> "Seen":
+        return Seen(batch.tenant, batch.door, batch.accepted_at_unix_micros, payload)
+
+
 class Tally:
     """Any thread may use it."""
 
@@ -106,6 +121,10 @@ class Tally:
         if full:
             self.fold()
 
+    def note_seen(self, tier: str, batches: Iterable[Seen]) -> None:
+        for seen in batches:
+            self.note(tier, seen.tenant, seen.door, seen.accepted_at_unix_micros, raw_events(seen.payload))
+
     def fold(self) -> None:
         """Turn what was noted into digests."""
         with self._folding:
@@ -123,14 +142,6 @@ class Tally:
             taken = Taken(self._digests, frozenset(self._incomplete))
             self._digests, self._incomplete = {}, set()
             return taken
-
-    def put_back(self, taken: Taken) -> None:
-        with self._folding:
-            self._incomplete |= taken.incomplete
-            for slot, digest in taken.digests.items():
-                known = self._digest(slot)
-                if known is not None:
-                    known.merge(digest)
 
     def _digest(self, slot: Slot) -> Digest | None:
         known = self._digests.get(slot)

@@ -6,7 +6,7 @@ HTTP_ACKNOWLEDGED, HTTP_UNCERTAIN = "http-door:acknowledged", "http-door:uncerta
 GRPC_ACKNOWLEDGED, GRPC_UNCERTAIN = "grpc-door:acknowledged", "grpc-door:uncertain"
 TRANSCODER_READ = "transcoder:read"
 REDACTOR_READ, REDACTOR_CLEAN = "redactor:read", "redactor:clean"
-BACKUP_WEB, BACKUP_EVENTS = "backup:web-events", "backup:events"
+BACKUP_WEB, BACKUP_EVENTS = "backup/web-events:read", "backup:read"
 
 ACKNOWLEDGED = {"http": HTTP_ACKNOWLEDGED, "grpc": GRPC_ACKNOWLEDGED}
 UNCERTAIN = {"http": HTTP_UNCERTAIN, "grpc": GRPC_UNCERTAIN}

@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from pipeline.consumer.batches import open_batch
+from pipeline import frame
+from pipeline.consumer.batches import open_payload
 from pipeline.consumer.hop import DeliveryTelemetry, HopTelemetry, Kept
 from pipeline.dead_letters.letters import CORRUPT, Letter, event_letter
 from pipeline.dead_letters.writer import DeadLetters
 from pipeline.errors import Corrupt, Throttled, Unavailable
 from pipeline.event import Record, StoredRecord
+from pipeline.ledger import tiers
+from pipeline.ledger.tally import Seen, Tally
 from pipeline.redaction.redact import ACTIONS
 from pipeline.redactor.clean import Redacts, clean
 from pipeline.streams.sink import NotWritten, Sink, Written
@@ -32,12 +35,17 @@ WRITE_TRIES_MAX = 3
 
 @dataclass(slots=True)
 class _Redacted:
-    """What a delivery became. `kept` holds the traced events that passed, each with the place of its record in `records`."""
+    """What a delivery became. `kept` holds the traced events that passed, each with the place of its record in `records`.
+
+    `read` and `clean` are for the ledger; empty if none is kept.
+    """
 
     records: list[Record] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     changed: dict[str, int] = field(default_factory=dict)
     kept: list[tuple[Kept, int]] = field(default_factory=list)
+    read: list[Seen] = field(default_factory=list)
+    clean: list[Seen] = field(default_factory=list)
 
 
 class RedactorWorker:
@@ -52,13 +60,15 @@ class RedactorWorker:
         pool: ThreadPoolExecutor,
         tracer: Tracer | None = None,
         clean_stream: str = "events-clean",
+        tally: Tally | None = None,
     ) -> None:
-        """`tracer` None: nothing is traced. `clean_stream` is how spans call where `sink` writes."""
+        """`tracer` None: nothing is traced; `tally` None: no ledger is kept. `clean_stream` is how spans call where `sink` writes."""
         self._redactor = redactor
         self._sink = sink
         self._letters = letters
         self._pool = pool
         self._clean_stream = clean_stream
+        self._tally = tally
         self._delivered = metrics.counter(CONSUMER_EVENTS, part=STAGE, outcome="delivered")
         self._dead = metrics.counter(CONSUMER_EVENTS, part=STAGE, outcome="dead_letter")
         self._metrics = metrics
@@ -75,6 +85,9 @@ class RedactorWorker:
                 delivery.wrote(kept, self._clean_stream, written[number][0], began_ns, written[number][1])
             await self._letters.write(done.letters)
             delivery.dead(done.letters)
+        if self._tally is not None:
+            self._tally.note_seen(tiers.REDACTOR_READ, done.read)
+            self._tally.note_seen(tiers.REDACTOR_CLEAN, done.clean)
         self._delivered.inc(sum(record.events for record in done.records))
         self._dead.inc(len(done.letters))
         for action, count in done.changed.items():
@@ -84,7 +97,8 @@ class RedactorWorker:
         out = _Redacted()
         for record in records:
             try:
-                batch = open_batch(record)
+                payload = frame.decode(record.data)
+                batch = open_payload(payload)
             except Corrupt as exc:
                 out.letters.append(Letter(STAGE, CORRUPT, str(exc), record))
                 continue
@@ -95,6 +109,9 @@ class RedactorWorker:
                 first = len(out.records)
                 out.kept += [(each, first + record_of[each.index]) for each in kept if each.index in record_of]
             out.records += cleaned.records
+            if self._tally is not None:
+                out.read.append(Seen.of(batch, payload))
+                out.clean += [Seen.of(batch, frame.decode(written.data)) for written in cleaned.records]
             out.letters += [event_letter(STAGE, exc.reason, str(exc), record, batch, index) for index, exc in cleaned.refused]
             for action, count in cleaned.changed.items():
                 out.changed[action] = out.changed.get(action, 0) + count

@@ -51,6 +51,8 @@ class Request:
 
     __slots__ = (
         "_left",
+        "accepted_at_unix_micros",
+        "accepted_otherwise",
         "all_written",
         "attempts",
         "deadline",
@@ -81,6 +83,9 @@ class Request:
         self.attempts: dict[int, int] | None = None
         # Once settled, whether all of it is in the stream: so that nobody has to look at each outcome.
         self.all_written = True
+        # The accept time of its first record; and of those events whose record has another, by position. 0: none was ever tried.
+        self.accepted_at_unix_micros = 0
+        self.accepted_otherwise: dict[int, int] | None = None
         # By `time.perf_counter`, of whoever submits.
         self.submitted_at = self.settled_at = 0.0
         self._left = count
@@ -99,6 +104,14 @@ class Request:
         self._left -= 1
         if self._left == 0:
             self.on_settled(self)
+
+    def stamp(self, position: int, accepted_at_unix_micros: int) -> None:
+        """The accept time that this event's record bears."""
+        if not self.accepted_at_unix_micros:
+            self.accepted_at_unix_micros = accepted_at_unix_micros
+        elif self.accepted_at_unix_micros != accepted_at_unix_micros:
+            self.accepted_otherwise = self.accepted_otherwise or {}
+            self.accepted_otherwise[position] = accepted_at_unix_micros
 
 
 class Entry(NamedTuple):
@@ -128,6 +141,7 @@ class Batch:
     record: Record
     entries: Sequence[Entry]
     lane: _Lane
+    accepted_at_unix_micros: int
     # Which attempt this is, from 1.
     attempt: int = 1
 
@@ -237,7 +251,7 @@ class Lanes:
             alive = [entry for entry in failed.entries if entry.request.deadline > now]
             _settle_as_is([entry for entry in failed.entries if entry.request.deadline <= now])
             if alive:
-                return Batch(failed.record, alive, lane, failed.attempt + 1)
+                return Batch(failed.record, alive, lane, failed.accepted_at_unix_micros, failed.attempt + 1)
         while lane.waiting and lane.waiting[0].request.deadline <= now:
             _settle_as_is([lane.waiting.popleft()])
         return self._batch(lane, now_micros) if lane.waiting else None
@@ -246,7 +260,8 @@ class Lanes:
         entries: list[Entry] = []
         parts: list[bytes] = []
         origin = lane.waiting[0].request.origin
-        tail = batch_tail(origin, now_micros, self._worker, lane.slice, self._slices)
+        accepted_at = now_micros if origin.accepted_at_unix_micros is None else origin.accepted_at_unix_micros
+        tail = batch_tail(origin, accepted_at, self._worker, lane.slice, self._slices)
         left = self._bounds.record_payload_bytes - len(tail)
         while lane.waiting:
             entry = lane.waiting[0]
@@ -258,6 +273,8 @@ class Lanes:
                 break
             parts += (head, entry.encoded)
             entries.append(lane.waiting.popleft())
+            if entry.request.accepted_at_unix_micros != accepted_at:
+                entry.request.stamp(entry.position, accepted_at)
         parts.append(tail)
         record = Record(
             frame.encode(b"".join(parts)),
@@ -266,7 +283,7 @@ class Lanes:
             events=len(entries),
             trace_id=_trace_id(lane, entries) if lane.traced else "",
         )
-        return Batch(record, entries, lane)
+        return Batch(record, entries, lane, accepted_at)
 
 
 def _settle_as_is(entries: Sequence[Entry]) -> None:
@@ -300,12 +317,11 @@ def event_head(length: int) -> bytes:
     return bytes(out)
 
 
-def batch_tail(origin: Origin, now_micros: int, worker: str, slice: int, slices: int) -> bytes:
+def batch_tail(origin: Origin, accepted_at_unix_micros: int, worker: str, slice: int, slices: int) -> bytes:
     """All of an encoded StoredBatch but its events. Concatenated encodings merge, so the two halves make one batch."""
-    accepted_at = now_micros if origin.accepted_at_unix_micros is None else origin.accepted_at_unix_micros
     return StoredBatch(
         tenant=origin.tenant,
-        accepted_at_unix_micros=accepted_at,
+        accepted_at_unix_micros=accepted_at_unix_micros,
         door=origin.door,
         worker=worker,
         slice=slice,

@@ -62,7 +62,7 @@ async def build(tools: Tools) -> AsyncIterator[Processor]:
         def publish(events: Sequence[CloudEvent], on_behalf: OnBehalf) -> list[Answer]:
             return publisher.publish(events, on_behalf=on_behalf, deadline_seconds=settings.publish_seconds_max)
 
-        yield Transcoder(registry, publish, tools.letters, tools.metrics, pool, tools.tracer)
+        yield Transcoder(registry, publish, tools.letters, tools.metrics, pool, tools.tracer, tools.tally)
 
 
 if __name__ == "__main__":

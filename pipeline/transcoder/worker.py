@@ -13,7 +13,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.consumer.batches import first_failure, open_batch
+from pipeline import frame
+from pipeline.consumer.batches import first_failure, open_payload
 from pipeline.consumer.hop import DeliveryTelemetry, HopTelemetry
 from pipeline.dead_letters.letters import CORRUPT, Letter, event_letter
 from pipeline.dead_letters.writer import DeadLetters
@@ -21,6 +22,8 @@ from pipeline.errors import Corrupt, Unavailable
 from pipeline.event import StoredRecord
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.gen.spillway.v1.record_pb2 import StoredBatch
+from pipeline.ledger import tiers
+from pipeline.ledger.tally import Seen, Tally
 from pipeline.sdk.publisher import Accepted, Answer, OnBehalf, Rejected
 from pipeline.transcoder.transcode import Types, transcode
 from telemetry.metrics import CONSUMER_EVENTS, Metrics
@@ -45,8 +48,10 @@ class Transcoder:
         metrics: Metrics,
         pool: ThreadPoolExecutor,
         tracer: Tracer | None = None,
+        tally: Tally | None = None,
     ) -> None:
-        """`tracer` None: nothing is traced."""
+        """`tracer` None: nothing is traced; `tally` None: no ledger is kept."""
+        self._tally = tally
         self._types = types
         self._publish = publish
         self._letters = letters
@@ -62,13 +67,16 @@ class Transcoder:
     async def _deliver(self, records: Sequence[StoredRecord], delivery: DeliveryTelemetry) -> None:
         lanes: dict[tuple[str, int], list[Opened]] = defaultdict(list)
         letters: list[Letter] = []
+        read: list[Seen] = []
         for record in records:
             try:
-                batch = open_batch(record)
+                payload = frame.decode(record.data)
+                batch = open_payload(payload)
             except Corrupt as exc:
                 letters.append(Letter(STAGE, CORRUPT, str(exc), record))
             else:
                 lanes[batch.tenant, batch.slice].append((record, batch))
+                read.append(Seen.of(batch, payload))
         loop = asyncio.get_running_loop()
         work = [loop.run_in_executor(self._pool, self._lane, lane, delivery) for lane in lanes.values()]
         outcomes = await asyncio.gather(*work, return_exceptions=True)
@@ -82,6 +90,8 @@ class Transcoder:
             letters.extend(outcome[1])
         await self._letters.write(letters)
         delivery.dead(letters)
+        if self._tally is not None:
+            self._tally.note_seen(tiers.TRANSCODER_READ, read)
         self._delivered.inc(delivered)
         self._dead.inc(len(letters))
 

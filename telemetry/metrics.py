@@ -141,6 +141,26 @@ LEDGER_SEGMENTS = Metric(
 LEDGER_UNWRITTEN_SECONDS = Metric(
     "spillway_ledger_unwritten_seconds", "gauge", "How far back what this process saw is not in the bucket yet."
 )
+LEDGER_WINDOWS = Metric(
+    "spillway_ledger_windows_total",
+    "counter",
+    "Windows by the verdict that they came to; one that is revised counts again.",
+    ("verdict",),
+)
+LEDGER_STANDING = Metric(
+    "spillway_ledger_standing_items", "gauge", "Windows of the horizon by their present verdict.", ("verdict",)
+)
+LEDGER_ACCOUNTED = Metric(
+    "spillway_ledger_accounted_total", "counter", "Acknowledged events in windows that came to a verdict, once for each door."
+)
+LEDGER_FINDINGS = Metric(
+    "spillway_ledger_findings_total", "counter", "What the ledger convicts, by class and by the hop to blame.", ("verdict", "hop")
+)
+LEDGER_JUDGED_AGE = Metric("spillway_ledger_judged_age_seconds", "gauge", "How long ago the newest window ended that was judged.")
+LEDGER_SIGHT = Metric(
+    "spillway_ledger_sight_usable", "gauge", "1 if the ledger could look at everything in its last round; 0: it is blind."
+)
+LEDGER_UNREADABLE = Metric("spillway_ledger_unreadable_items", "gauge", "Dead letters whose events the ledger can't read.")
 
 TELEMETRY_ITEMS = Metric(
     "spillway_telemetry_items_total",

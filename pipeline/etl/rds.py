@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS event_history (
     loaded_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX IF NOT EXISTS event_history_subject ON event_history (tenant, entity, subject, event_time);
+CREATE INDEX IF NOT EXISTS event_history_accepted ON event_history USING brin (accepted_at) WITH (pages_per_range = 16);
 CREATE TABLE IF NOT EXISTS subject_attribute (
     tenant text NOT NULL,
     entity text NOT NULL,

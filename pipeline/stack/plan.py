@@ -327,6 +327,13 @@ PARTS: tuple[Part, ...] = (
         workers=lambda _: 1,
     ),
     Part(
+        "ledger",
+        "accounts for every acknowledged event",
+        # Ends before the stores that it reads.
+        ours("ledger", "canary.ledger", stop_rank=5, about="accounts for every acknowledged event"),
+        workers=lambda _: 1,
+    ),
+    Part(
         "store",
         "traces and log lines",
         _store,

@@ -71,7 +71,7 @@ def test_a_folder_keeps_its_free_ports_as_long_as_they_are_free(tmp_path: Path) 
 def test_every_process_of_ours_has_a_health_port_of_its_own() -> None:
     wanted = wanted_ports(PARTS, StackSettings(grpc_workers=2))
     health = sorted(name for name in wanted if name.startswith("health:"))
-    names = ["auditor", "console", "etl", "grpc-1", "grpc-2", "http", "redactor", "store", "transcoder"]
+    names = ["auditor", "console", "etl", "grpc-1", "grpc-2", "http", "ledger", "redactor", "store", "transcoder"]
     assert [f"health:{name}" for name in names] == health
     assert len(wanted) == len(set(wanted.values()))
 

@@ -42,7 +42,6 @@ class _Due:
     """Windows that begin at one time, and are not closed."""
 
     again_at: float
-    judged: bool = False
 
 
 class Service:
@@ -112,15 +111,18 @@ class Service:
         return True
 
     def _reopen(self, now: float, *, at_start: bool) -> None:
-        """Windows that were closed, and into which a door took more since."""
+        """Windows that were judged, and into which a door took more since."""
         changed = self.collected.take_changed()
         for window in changed:
             row = self.verdicts.rows.get(window)
             # At the start all of it is new to us, but not to who judged it.
-            same = at_start and row is not None and row.events == self._acknowledged(window)
-            if self.verdicts.is_closed(window.start) and not same:
+            if at_start and row is not None and row.events == self._acknowledged(window):
+                continue
+            if self.verdicts.is_closed(window.start):
                 self.verdicts.reopen(window.start)
-                self._due[window.start] = _Due(now, judged=True)
+                self._due[window.start] = _Due(now)
+            elif row is not None and window.start in self._due:
+                self._due[window.start].again_at = now
 
     def _acknowledged(self, window: Window) -> int:
         return self.collected.events(window).get(f"{window.door}-door:acknowledged", 0)
@@ -184,7 +186,10 @@ class Service:
             self._letters.of(window),
             {**self.collected.lagging(window.start), **self.collected.unaccounted(window), **unread},
         )
-        return Case(books, now < self._patient_until(window.start), now >= self._backup_due_at(window.start))
+        # Who was patient once with what is lost is not so again, whatever happened since.
+        before = self.verdicts.rows.get(window)
+        patient = now < self._patient_until(window.start) and not (before is not None and before.kind is Class.LOST)
+        return Case(books, patient, now >= self._backup_due_at(window.start))
 
     def _seen_from(self, start: int) -> float:
         """When this window's events were to be at the exits, or, if that is later, everything could be looked at again."""
@@ -205,7 +210,6 @@ class Service:
 
     def _judged(self, start: int, kinds: Sequence[Class], now: float) -> None:
         due = self._due[start]
-        due.judged = True
         self.newest_judged_end = max(self.newest_judged_end, start + WINDOW_SECONDS)
         if all(kind is Class.OK for kind in kinds):
             if now >= self._backup_due_at(start) or not kinds:

@@ -168,15 +168,15 @@ class Collected:
     def unaccounted(self, window: Window) -> dict[str, str]:
         """Tiers of which a part is not known for this window, with the reason."""
         found: dict[str, str] = {}
-        for part in tiers.OF_PART:
-            if not self._reported(part, window):
-                self._name(found, part, f"no {part} reported")
         for part in self._incomplete.get(window.start, ()):
             self._name(found, part, f"{part} saw more than it could keep")
         for gap in self._all_gaps():
             if gap.touches(window, self._back_seconds):
                 for tier in gap.tiers:
                     found.setdefault(tier, gap.reason)
+        for part in tiers.OF_PART:
+            if not self._reported(part, window):
+                self._name(found, part, f"no {part} reported")
         return found
 
     def forget(self, before: int) -> None:

@@ -12,12 +12,11 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any
 
 from pipeline.doors.accept import Acceptance, Accepted, Decision
 from pipeline.doors.keys import KeyStore, is_tenant
-from pipeline.doors.reasons import Reason
+from pipeline.doors.reasons import Reason, Status
 from pipeline.doors.spans import Answered, DoorSpans
 from pipeline.errors import SpillwayError
 from pipeline.ledger import tiers
@@ -49,18 +48,6 @@ _STREAMS = {"grpc": "events", "http": "web-events"}
 # A transcoder's clock may be this far ahead of ours.
 _CLOCK_SKEW_MICROS = 60_000_000
 _ON_BEHALF = ("spillway-tenant", "spillway-accepted-at-micros", "spillway-door")
-
-
-class Status(IntEnum):
-    """spillway.v1.EventStatus."""
-
-    ACCEPTED = 1
-    QUEUED = 2
-    REJECTED = 3
-    RETRY = 4
-
-
-_WORDS = {int(status): status.name.lower() for status in Status}
 
 
 class NotTaken(SpillwayError):
@@ -318,15 +305,14 @@ class Collector:
         if not self._tracer_on:
             return None
         ended = time.perf_counter()
-        if request is not None:
-            traces = request.traces
+        if request is not None and not answer.rejected:
+            traces = request.traces or {}  # all were accepted: their positions are those of the decisions
         else:
             traces = {index: decision.trace for index, decision in enumerate(decisions) if decision.trace is not None}
         if not traces and not answer.rejected and ended - began <= self._spans.slow_seconds:
             return None
         reasons = {problem.index: str(problem.reason) for problem in answer.problems}
-        statuses = [_WORDS[status] for status in answer.statuses]
-        of = Answered(caller.origin, decisions, statuses, reasons, began, ended, request)
+        of = Answered(caller.origin, decisions, answer.statuses, traces, reasons, began, ended, request)
         asyncio.get_running_loop().call_soon(self._spans.answered, of)
         return {"trace_id": next(iter(traces.values())).hex_id} if traces else None
 

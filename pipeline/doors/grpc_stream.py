@@ -18,9 +18,9 @@ from typing import Any
 from grpc import aio
 
 from pipeline.doors.accept import Decision
-from pipeline.doors.collect import Answer, Caller, Collector, NotTaken, Status, retry_problem
+from pipeline.doors.collect import Answer, Caller, Collector, NotTaken, retry_problem
 from pipeline.doors.grpc_status import rejection
-from pipeline.doors.reasons import Reason, reason_of
+from pipeline.doors.reasons import Reason, Status, reason_of
 from pipeline.doors.settings import GrpcSettings
 from pipeline.doors.wire import split_stream_request
 from pipeline.errors import InvalidEvent

@@ -12,8 +12,8 @@ from http import HTTPStatus
 
 import orjson
 
-from pipeline.doors.collect import Answer, NotTaken, Problem, Status
-from pipeline.doors.reasons import Reason
+from pipeline.doors.collect import Answer, NotTaken, Problem
+from pipeline.doors.reasons import Reason, Status
 
 _STATUS = {
     Reason.UNAUTHENTICATED: 401,

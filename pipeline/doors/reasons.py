@@ -4,7 +4,16 @@ A word is an interface: clients program against it, so words are added, never ch
 to do, stands in the README beside this file; a test holds the two together.
 """
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
+
+
+class Status(IntEnum):
+    """What an event is answered with: spillway.v1.EventStatus."""
+
+    ACCEPTED = 1
+    QUEUED = 2
+    REJECTED = 3
+    RETRY = 4
 
 
 class Reason(StrEnum):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from opentelemetry.trace import SpanKind
 
 from pipeline.doors.accept import Accepted, Decision, Rejected
+from pipeline.doors.reasons import Status
 from pipeline.event import text_attribute
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.streams.batching import Origin, Request
@@ -33,8 +34,9 @@ class Answered:
 
     origin: Origin
     decisions: Sequence[Decision]
-    # By decision: accepted, queued, rejected or retry; and the reason word of the latter two.
-    statuses: Sequence[str]
+    # By decision: a `Status`; the trace of those that are traced; the reason word of those that are not stored.
+    statuses: Sequence[int]
+    traces: Mapping[int, Trace]
     reasons: Mapping[int, str]
     # By `time.perf_counter`: the request's arrival and its answer.
     began: float
@@ -53,15 +55,15 @@ class DoorSpans:
 
     def answered(self, of: Answered) -> None:
         """The spans at the door of a request's traced, rejected and, if it was slow, accepted events."""
-        kept = {index: decision.trace for index, decision in enumerate(of.decisions) if decision.trace is not None}
-        batch = self._batch(of, list(kept.values())) if kept and len(of.decisions) > 1 else None
-        for index, trace in kept.items():
+        batch = self._batch(of, list(of.traces.values())) if of.traces and len(of.decisions) > 1 else None
+        for index, trace in of.traces.items():
             decision = of.decisions[index]
             if isinstance(decision, Accepted):
                 self._accepted(of, index, trace, batch, decision.type)
         if of.ended - of.began > self.slow_seconds:
             self._slow(of)
-        for decision in of.decisions:
+        for index in of.reasons:
+            decision = of.decisions[index]
             if isinstance(decision, Rejected):
                 self._rejected(of, decision, batch)
 
@@ -97,7 +99,7 @@ class DoorSpans:
         self, of: Answered, index: int, trace: Trace, batch: BatchSpan | None, type: str, *, slow: bool = False
     ) -> None:
         reason = of.reasons.get(index, "")
-        said: dict[str, Value] = {"spillway.door.status": of.statuses[index]}
+        said: dict[str, Value] = {"spillway.door.status": Status(of.statuses[index]).name.lower()}
         if reason:
             said["spillway.reason"] = reason
         if slow:

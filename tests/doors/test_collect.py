@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.doors.accept import Decision
-from pipeline.doors.collect import Answer, NotTaken, Status
-from pipeline.doors.reasons import Reason
+from pipeline.doors.collect import Answer, NotTaken
+from pipeline.doors.reasons import Reason, Status
 from pipeline.event import slice_of
 from pipeline.streams.sink import MemorySink, NotWritten
 from telemetry.metrics import DOOR_EVENTS, DOOR_LOST_EVENTS, DOOR_REJECTIONS

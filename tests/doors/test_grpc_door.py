@@ -14,9 +14,9 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from pipeline.doors.collect import Status
 from pipeline.doors.grpc_door import SERVICE, GrpcDoor
 from pipeline.doors.keys import revoke_key
+from pipeline.doors.reasons import Status
 from pipeline.doors.settings import GrpcSettings
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent, CloudEventBatch
 from pipeline.gen.spillway.v1.collector_pb2 import PublishResponse, PublishStreamRequest, PublishStreamResponse

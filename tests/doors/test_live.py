@@ -15,8 +15,8 @@ import orjson
 import pytest
 from grpc import aio
 
-from pipeline.doors.collect import Status
 from pipeline.doors.keys import revoke_key
+from pipeline.doors.reasons import Status
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEventBatch
 from pipeline.gen.spillway.v1.collector_pb2_grpc import CollectorStub
 

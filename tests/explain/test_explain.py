@@ -15,7 +15,7 @@ from rich.console import Console
 from pipeline.consumer.hop import HopTelemetry
 from pipeline.dead_letters.letters import event_letter
 from pipeline.doors.accept import Rejected
-from pipeline.doors.reasons import Reason
+from pipeline.doors.reasons import Reason, Status
 from pipeline.doors.spans import Answered, DoorSpans
 from pipeline.event import StoredRecord, stored_batch
 from pipeline.explain.command import answer
@@ -89,7 +89,7 @@ def test_a_rejected_event_is_explained_by_the_span_of_a_real_door(store: RealSto
     door = DoorSpans("http", "web-events", Tracer("http-door", "http-door-1", spans.append), line.log)
     now = time.perf_counter()
     rejected = Rejected(Reason.UNKNOWN_TYPE, "there is no such type", event)
-    door.answered(Answered(Origin("acme", "http"), [rejected], ["rejected"], {0: "unknown_type"}, now - 0.01, now))
+    door.answered(Answered(Origin("acme", "http"), [rejected], [Status.REJECTED], {}, {0: "unknown_type"}, now - 0.01, now))
     store.takes(*spans)
     store.takes_lines(line.shipped, "http-door")
     found = told(store, "rejected-1")

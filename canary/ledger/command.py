@@ -235,7 +235,7 @@ def _seen(each: Progress, names: Sequence[str]) -> str:
 
 def _show_findings(console: Console, findings: Sequence[Finding], where: str, beyond: int = 0, how: str = "") -> None:
     for each in findings[:FINDINGS_SHOWN_MAX]:
-        what = f" {each.name}" if each.key is not None else ""
+        what = f" {each.name}:" if each.key is not None else ""
         line = f"{each.kind.value} {where} at {each.hop}:{what} {each.detail}"
         console.print(Text(line, "red" if each.kind in CONVICTING else "yellow"), soft_wrap=True)
     more = len(findings) - FINDINGS_SHOWN_MAX + beyond if len(findings) > FINDINGS_SHOWN_MAX else beyond

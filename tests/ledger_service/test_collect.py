@@ -186,7 +186,9 @@ def test_a_door_that_ended_has_said_all_and_a_reader_that_ended_has_not_read_wha
     said.run(60, silent=("grpc", "redactor"))
     assert dict.fromkeys(REDACTOR, "no redactor reported") == said.unaccounted(ended_at)
     assert {} == said.unaccounted(ended_at - 20)
-    assert {**dict.fromkeys(GRPC, "no grpc reported"), **dict.fromkeys(REDACTOR, "no redactor reported")} == said.unaccounted(ended_at + 20)
+    assert {**dict.fromkeys(GRPC, "no grpc reported"), **dict.fromkeys(REDACTOR, "no redactor reported")} == said.unaccounted(
+        ended_at + 20
+    )
 
 
 def test_a_part_that_nobody_ran_is_not_accounted_for() -> None:
@@ -201,7 +203,9 @@ def test_who_could_not_look_calls_nobody_silent(said: Said) -> None:
     # The processes had no way to the bucket either: each comes with its next segment.
     said.now += 5
     said.collected.looked(said.now, T - 3600)
-    assert tuple(tiers.OF_PART) == tuple(part for part, own in tiers.OF_PART.items() if own[0] in said.collected.lagging(int(blind_from)))
+    assert tuple(tiers.OF_PART) == tuple(
+        part for part, own in tiers.OF_PART.items() if own[0] in said.collected.lagging(int(blind_from))
+    )
     assert {} == said.unaccounted(blind_from - 10)
     said.run(10)
     assert ({}, {}) == (said.unaccounted(blind_from), said.collected.lagging(int(blind_from)))

@@ -55,7 +55,10 @@ def test_what_comes_after_it_was_lost_makes_the_window_ok(world: World) -> None:
     world.rds.rows[window].append("b")
     world.run(SETTINGS.again_seconds + 5)
     assert "OK" == world.verdict(window)
-    assert (0.0, 1.0) == (world.metrics.value(m.LEDGER_STANDING, verdict="LOST"), world.metrics.value(m.LEDGER_STANDING, verdict="OK"))
+    assert (0.0, 1.0) == (
+        world.metrics.value(m.LEDGER_STANDING, verdict="LOST"),
+        world.metrics.value(m.LEDGER_STANDING, verdict="OK"),
+    )
 
 
 def test_a_dead_letter_is_where_its_event_went_until_it_is_redriven(world: World) -> None:
@@ -216,9 +219,10 @@ def test_a_door_that_was_killed_leaves_unknown_windows_around_its_death_and_none
     after = world.all_is_well("c")
     world.run(SETTLED)
     assert ("OK", "UNKNOWN", "OK") == (world.verdict(before), world.verdict(at_death), world.verdict(after))
-    assert ["not all of what the door acknowledged is known: grpc-1 (" in each.detail for each in world.verdicts.rows[at_death].findings] == [
-        True
-    ]
+    assert [
+        "not all of what the door acknowledged is known: grpc-1 (" in each.detail
+        for each in world.verdicts.rows[at_death].findings
+    ] == [True]
 
 
 def test_a_redactor_that_was_killed_makes_no_window_unknown(world: World) -> None:
@@ -286,7 +290,9 @@ def test_verdicts_are_small(world: World) -> None:
 
 
 def test_horizon_bounds_what_is_kept() -> None:
-    world = World(settings=type(SETTINGS)(deadline_seconds=30.0, patience_seconds=40.0, backup_due_seconds=60.0, horizon_minutes=5.0))
+    world = World(
+        settings=type(SETTINGS)(deadline_seconds=30.0, patience_seconds=40.0, backup_due_seconds=60.0, horizon_minutes=5.0)
+    )
     for _ in range(90):
         world.all_is_well("a")
         world.run(10)

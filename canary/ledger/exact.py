@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from canary.ledger.books import EXITS, Books, Holdings
-from canary.ledger.judge import EVENTS_CLEAN, LINKS, ORDER, STAGES, UNREADABLE, Class, Finding, Verdict
+from canary.ledger.judge import BACKUP, EVENTS_CLEAN, LINKS, ORDER, STAGES, UNREADABLE, Class, Finding, Verdict
 from pipeline.ledger import tiers
 from pipeline.ledger.identity import NAME_WORDS, Elements, Name, name_of
 from pipeline.ledger.table import Table
@@ -22,7 +22,9 @@ class Known:
     elements: Elements
     # What was left open at a door and is in the backup: it may be at an exit, and need not.
     also: frozenset[int] = frozenset()
-    # There may be more that is in neither.
+    # Acknowledged, and not in the backup.
+    unbacked: frozenset[int] = frozenset()
+    # There may be more that was acknowledged.
     complete: bool = True
 
 
@@ -33,12 +35,13 @@ def is_beyond(verdict: Verdict) -> bool:
 
 def known_by(acknowledged: Table, backup: Holdings) -> Known:
     """What was acknowledged, from its digest and what the backup holds: the one can say how little it differs from the other."""
-    difference = (acknowledged - Table.of(backup.elements)).decode()
-    held = backup.times()
-    # Left open at the door, as often as it is in the backup; or Firehose wrote it again.
-    also = frozenset(key for key, entry in difference.surplus.items() if held.get(key) == -entry.times)
-    lacks = [entry for entry in difference.missing.values() if entry.key not in held]
+    # Each once: Firehose writes whole objects again when the bucket was away (TRAPS 27).
     once = backup.once()
+    difference = (acknowledged - Table.of(once)).decode()
+    held = frozenset(once.keys.tolist())
+    # It is in the backup and nobody acknowledged it: it was left open at the door.
+    also = frozenset(difference.surplus)
+    lacks = [entry for entry in difference.missing.values() if entry.key not in held]
     sure = once.take(np.flatnonzero(~np.isin(once.keys, np.fromiter(also, np.uint64, len(also)))))
     names = [entry.name if entry.name is not None else np.zeros(NAME_WORDS, np.uint64) for entry in lacks]
     lacking = Elements(
@@ -46,7 +49,8 @@ def known_by(acknowledged: Table, backup: Holdings) -> Known:
         np.zeros(len(lacks), np.uint64),
         np.array(names, np.uint64).reshape(len(lacks), NAME_WORDS),
     )
-    return Known(Elements.joined([sure, lacking]), also, difference.complete)
+    unbacked = frozenset(entry.key for entry in lacks)
+    return Known(Elements.joined([sure, lacking]), also, unbacked, difference.complete)
 
 
 def compare(books: Books, known: Known, *, patient: bool = False) -> Iterator[Finding]:
@@ -73,6 +77,9 @@ def compare(books: Books, known: Known, *, patient: bool = False) -> Iterator[Fi
     for key, exits in missing.items():
         hop, last = _blamed(books, tuple(exits))
         yield Finding(kind, hop, f"{' and '.join(exits)} did not get it", key, _name(wanted, key), tuple(exits), last)
+    for key in known.unbacked - missing.keys():
+        detail, hop = "acknowledged and delivered, and not in the backup", BACKUP[books.window.door].partition(":")[0]
+        yield Finding(Class.LOST, hop, detail, key, _name(wanted, key), ("backup",), tiers.ACKNOWLEDGED[books.window.door])
 
 
 def without_beyond(verdict: Verdict, findings: tuple[Finding, ...]) -> Verdict:

@@ -117,8 +117,10 @@ def settled(books: Books, verdict: Verdict, scanned: Scanned) -> Verdict:
     if not is_beyond(verdict):
         return verdict
     known = known_by(books.tiers.get(first, Table()), held)
-    if first in books.unaccounted or damaged:
+    if first in books.unaccounted:
         known = replace(known, complete=False)
+    if damaged:
+        known = replace(known, complete=False, unbacked=frozenset())
     done = without_beyond(verdict, tuple(compare(books, known)))
     if known.complete:
         return done

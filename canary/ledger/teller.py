@@ -93,8 +93,9 @@ class Teller:
         for each in fresh[:LINES_MAX]:
             self.log.error(
                 "ledger finding", verdict=each.kind.value, hop=each.hop,
-                event_id=each.name.id or "", event_source=each.name.source or "", tenant=row.window.tenant, door=row.window.door, window=row.window.start, places=",".join(each.places),
-                last_seen=each.last_seen, detail=each.detail,
+                event_id=each.name.id or "", event_source=each.name.source or "",
+                tenant=row.window.tenant, door=row.window.door, window=row.window.start,
+                places=",".join(each.places), last_seen=each.last_seen, detail=each.detail,
             )  # fmt: skip
         if len(fresh) > LINES_MAX:
             self.log.error(

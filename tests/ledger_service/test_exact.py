@@ -15,7 +15,7 @@ from pipeline.ledger.table import Table
 from tests.ledger_service.world import SOURCE
 
 WINDOW = Window("acme", "grpc", 1_000_000)
-N = 2_000
+N = 1_200
 
 
 def some(*ids: str) -> Elements:
@@ -41,12 +41,12 @@ def scanned(elements: Elements) -> Scanned:
 
 
 @given(
-    lost=st.sets(st.integers(0, N - 1), min_size=400, max_size=700),
+    lost=st.sets(st.integers(0, N - 1), min_size=400, max_size=600),
     doubled=st.sets(st.integers(0, N - 1), max_size=5),
     phantoms=st.integers(0, 5),
     unbacked=st.sets(st.integers(0, N - 1), max_size=5),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_every_loss_double_and_phantom_is_named_however_many_they_are(
     lost: set[int], doubled: set[int], phantoms: int, unbacked: set[int]
 ) -> None:
@@ -59,7 +59,7 @@ def test_every_loss_double_and_phantom_is_named_however_many_they_are(
     assert is_beyond(first)
     done = settled(case, first, scanned(numbered(everything - unbacked)))
     assert {f"e{number}" for number in lost} == {each.name.id for each in done.of(Class.LOST) if each.places == ("lake",)}
-    assert {f"e{number}" for number in unbacked - lost} >= {
+    assert {f"e{number}" for number in unbacked - lost} == {
         each.name.id for each in done.of(Class.LOST) if each.places == ("backup",)
     }
     assert {f"e{number}" for number in doubled - lost} == {each.name.id for each in done.of(Class.DOUBLED)}
@@ -89,7 +89,9 @@ def test_what_only_the_digest_knows_is_looked_for_with_its_name() -> None:
 def test_a_backup_that_differs_too_much_leaves_a_doubt() -> None:
     case = books(numbered(range(N)), numbered(range(500)), numbered(range(N)))
     done = settled(case, judge(case, patient=False), scanned(numbered(range(500, 1_000))))
-    assert {f"e{number}" for number in range(500, 1_000)} == {each.name.id for each in done.of(Class.LOST)}
+    named = {each.name.id for each in done.of(Class.LOST)}
+    # And some that only the digest knows.
+    assert {f"e{number}" for number in range(500, 1_000)} <= named <= {f"e{number}" for number in range(500, N)}
     assert [
         "the exact comparison does not know all that was acknowledged: the backup differs too much from what was acknowledged"
     ] == [each.detail for each in done.of(Class.UNKNOWN)]
@@ -123,3 +125,12 @@ def test_what_the_auditor_could_not_say_the_scan_can() -> None:
     assert Class.OK is settled(case, first, scanned(some("a", "b"))).kind
     (lacking,) = settled(case, first, scanned(some("a"))).findings
     assert (Class.LOST, "backup", "b") == (lacking.kind, lacking.hop, lacking.name.id)
+
+
+def test_a_backup_that_firehose_wrote_twice_is_whole() -> None:
+    """TRAPS 27: after the bucket was away it writes whole objects again."""
+    everything, twice = numbered(range(N)), Elements.joined([numbered(range(N)), numbered(range(N))])
+    case = books(everything, everything, everything, twice)
+    first = judge(case, patient=False)
+    assert Class.UNKNOWN is first.kind
+    assert Class.OK is settled(case, first, scanned(twice)).kind

@@ -1,7 +1,7 @@
 """Batches cut into their events without parsing the events.
 
-On the wire an embedded message is a `bytes` field, so a twin with `bytes` where the public messages have CloudEvent reads the same
-bytes. `io.cloudevents.v1.CloudEventBatch` and `spillway.v1.StoredBatch` both hold their events in field 1.
+On the wire an embedded message is a `bytes` field, so a twin with `bytes` where the public messages have CloudEvent reads the
+same bytes. `io.cloudevents.v1.CloudEventBatch` and `spillway.v1.StoredBatch` both hold their events in field 1.
 """
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory

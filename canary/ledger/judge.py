@@ -118,6 +118,8 @@ class _Judge:
         self._first = tiers.ACKNOWLEDGED[self._door]
         self._links = LINKS[self._door]
         self._differences: dict[tuple[str, str], Difference] = {}
+        # Phantoms.
+        self._strange: set[int] = set()
 
     def findings(self) -> Iterator[Finding]:
         yield from self._unseen()
@@ -167,12 +169,12 @@ class _Judge:
             return
         tried = self._tier(self._first) + self._tier(tiers.UNCERTAIN[self._door])
         beyond = (tried - settled).decode()
-        for key, entry in beyond.surplus.items():
+        for key in beyond.surplus:
             name = held.name(key)
             if name is not None:
-                hop = self._first_seen(key) or exit
+                self._strange.add(key)
                 detail = f"{exit} holds it, and no door ever tried to write it"
-                yield Finding(Class.PHANTOM, hop, detail, key, _name(entry.name if name is None else name), (exit,), last_seen=exit)
+                yield Finding(Class.PHANTOM, self._first_seen(key) or exit, detail, key, _name(name), (exit,), last_seen=exit)
 
     def _gone(self, key: int, name: Name, exits: tuple[str, ...]) -> Finding:
         """Who let it go: the first link that it does not pass; behind the last, the exits, or what is before all of them."""
@@ -205,20 +207,16 @@ class _Judge:
             if {link.before, link.after} & set(self._books.unaccounted):
                 continue
             if key in self._difference(link.before, link.after, link.stage).surplus:
-                return link.reader if link.before != self._first or link.backup == "" else link.reader
+                return link.reader
         return ""
 
     def _doubled_within(self) -> Iterator[Finding]:
         if {tiers.REDACTOR_READ, tiers.REDACTOR_CLEAN} & set(self._books.unaccounted):
             return
         for key, entry in self._difference(tiers.REDACTOR_READ, tiers.REDACTOR_CLEAN, "redactor").surplus.items():
-            if key in self._difference(self._first, tiers.REDACTOR_READ).surplus or self._was_acknowledged(key):
+            if key not in self._strange:
                 detail = f"the redactor wrote it {-entry.times} times more often than it read it"
                 yield Finding(Class.DOUBLED, "redactor", detail, key, _name(entry.name), (), tiers.REDACTOR_CLEAN)
-
-    def _was_acknowledged(self, key: int) -> bool:
-        """As far as an exit can tell: what is there and is no phantom was acknowledged, or tried."""
-        return any(key in held.times() for held in self._books.exits.values())
 
     def _altered(self) -> Iterator[Finding]:
         """Bytes that changed between a door and who read them."""
@@ -230,7 +228,7 @@ class _Judge:
                 if {link.before, after} & set(self._books.unaccounted) or (after == link.backup and not self._backup_due):
                     continue
                 difference = self._difference(link.before, after)
-                if difference.altered_cells:
+                if difference.altered:
                     yield from self._named(difference, known, hop, f"{after} saw other bytes than {link.before} wrote")
 
     def _named(self, difference: Difference, known: Collection[int], hop: str, detail: str) -> Iterator[Finding]:

@@ -3,13 +3,13 @@
     encoded events ─► a matrix of their first bytes ─► cut behind the source ─► key · name;  and a checksum of each
 
 Rules
-- An encoded CloudEvent begins with its id (field 1) and its source (field 2); these bytes, as they lie there, are its identity. One
-  that is encoded otherwise is parsed and encoded anew, so that equal identities give equal keys wherever they are seen.
+- An encoded CloudEvent begins with its id (field 1) and its source (field 2); these bytes, as they lie there, are its identity.
+  One that is encoded otherwise is parsed and encoded anew, so that equal identities give equal keys wherever they are seen.
 - The tenant is no part of a key: a digest belongs to one tenant, and an event that changes its tenant keeps its key.
 - All of it works on columns: 0.15 us an event, and the checksum as much again.
 
-The key is a chain of full 64-bit mixes (Moremur: Stafford's constants, Pelle Evensen 2019), one for each 8 bytes. Two of n identities
-share a key with a probability of n^2 / 2^65: 3e-12 for the 10,000 of a window.
+The key is a chain of full 64-bit mixes (Pelle Evensen's Moremur, 2019), one for each 8 bytes. Two of n identities share a key
+with a probability of n^2 / 2^65: 3e-12 for the 10,000 of a window.
 """
 
 import zlib

@@ -3,10 +3,10 @@
     ledger/digests/yyyy/MM/dd/HH/<worker>/<boot>-<number>
 
 Rules
-- Numbers of one boot have no holes, and the last says that it is the last. A hole, or an end without a last one, means that what was
-  seen then is not accounted for.
-- A segment says what time it reaches to: what the process saw until then is in this one and those before. An idle process writes empty
-  ones, since silence must not look like idleness.
+- Numbers of one boot have no holes, and the last says that it is the last. A hole, or an end without a last one, means that what
+  was seen then is not accounted for.
+- A segment says what time it reaches to: what the process saw until then is in this one and those before. An idle process writes
+  empty ones, since silence must not look like idleness.
 - Its bytes are frames (pipeline/frame.py), a head and one for each digest, so that damage is noticed.
 """
 

@@ -8,14 +8,15 @@ Rules
 - A cell whose sums are those of one event c times is pure: its check is c times the check of its key, and its key belongs there.
   Decoding takes a pure cell's event out of all its cells, which makes others pure, until all are empty, or none is pure.
 - What is left when no cell is pure can't be named: `complete` is False, and whoever asked has to look at the events themselves.
-- Contents do not choose a cell. Two tables of the same events with other contents differ in contents alone: `altered_cells`.
+- Contents do not choose a cell. Two tables of the same events with other contents differ in contents alone: `altered`.
 
-Source: Goodrich, Mitzenmacher, "Invertible Bloom Lookup Tables", 2011; Eppstein, Goodrich, Uyeda, Varghese, "What's the Difference?
-Efficient Set Reconciliation without Prior Context", 2011. Four parts decode up to 0.772 events a cell in the limit (three 0.818), and two
-events share all their cells, and so can't be told apart, once in 96^4 pairs (three: in 128^3).
+Sources: Goodrich, Mitzenmacher, "Invertible Bloom Lookup Tables", 2011; Eppstein, Goodrich, Uyeda, Varghese, "What's the
+Difference? Efficient Set Reconciliation without Prior Context", 2011. Four parts decode up to 0.772 events a cell in the limit
+(three 0.818), and two events share all their cells, and so can't be told apart, once in 96^4 pairs (three of 128: in 128^3).
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,6 +37,7 @@ _CHECK_SALT = np.uint64(0x9E3779B97F4A7C15)
 # An even multiple of a key hides its upper bits: so many of them are tried.
 _HIDDEN_BITS_MAX = 6
 _WORD = 1 << 64
+_CORRECTIONS_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ class Difference:
 
     entries: tuple[Entry, ...]
     complete: bool
-    # Cells in which contents are left: some event of each is in both, but not with the same content.
-    altered_cells: frozenset[int] = frozenset()
+    # What is left of contents, by cell: an event in it is in both, but not with the same content.
+    altered: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def missing(self) -> dict[int, Entry]:
@@ -69,8 +71,9 @@ class Difference:
         return {entry.key: entry for entry in self.entries if entry.times < 0}
 
     def may_be_altered(self, key: int) -> bool:
-        """Whether all cells of this event are among the altered: by chance once in thousands while few are."""
-        return bool(self.altered_cells) and self.altered_cells.issuperset(_places(key))
+        """Whether this event's cells have the same left, all but one perhaps: by chance in one of 96^2 while few are altered."""
+        left = Counter(self.altered[place] for place in _places(key) if place in self.altered)
+        return bool(left) and left.most_common(1)[0][1] >= PARTS - 1
 
 
 def _empty() -> Words:
@@ -130,8 +133,7 @@ class Table:
                 if times:
                     found[entry.key] = Entry(entry.key, times, entry.name, entry.content)
         complete = not left[:, (_COUNT, _KEY, _CHECK)].any()
-        altered = frozenset(np.flatnonzero(left[:, _CONTENT]).tolist()) if complete else frozenset()
-        return Difference(tuple(found.values()), complete, altered)
+        return Difference(tuple(found.values()), complete, _altered(left, found.values()) if complete else {})
 
 
 def check(keys: Words) -> Words:
@@ -141,7 +143,9 @@ def check(keys: Words) -> Words:
 def cells_of(keys: Words) -> Iterator[npt.NDArray[np.uint8]]:
     """The cell of each key in each part."""
     for part in range(PARTS):
-        yield (((keys >> np.uint64(part * _BITS)) & np.uint64(_MASK)) * np.uint64(PART_CELLS) >> np.uint64(_BITS)).astype(np.uint8)
+        yield (((keys >> np.uint64(part * _BITS)) & np.uint64(_MASK)) * np.uint64(PART_CELLS) >> np.uint64(_BITS)).astype(
+            np.uint8
+        )
 
 
 def _check_of(key: int) -> int:
@@ -156,16 +160,38 @@ def _pure(cells: Words) -> Iterator[Entry]:
     counts = cells[:, _COUNT].astype(np.int64)
     signs = np.where(counts < 0, np.uint64(_WORD - 1), np.uint64(1))
     single = np.flatnonzero(np.abs(counts) == 1)
-    keys = cells[single, _KEY] * signs[single]
-    belongs = cells[single, _CHECK] * signs[single] == check(keys)
-    for cell in single[belongs]:
-        key = int(cells[cell, _KEY] * signs[cell])
-        if cell in _places(key):
-            yield Entry(key, int(counts[cell]), cells[cell, _NAME:] * signs[cell], int(cells[cell, _CONTENT] * signs[cell]))
+    rows = cells[single] * signs[single, None]
+    for place, row, belongs in zip(single.tolist(), rows, rows[:, _CHECK] == check(rows[:, _KEY]), strict=True):
+        if belongs and place in _places(int(row[_KEY])):
+            yield Entry(int(row[_KEY]), int(counts[place]), row[_NAME:], int(row[_CONTENT]))
     for cell in np.flatnonzero(np.abs(counts) > 1):
         entry = _pure_of_several(cells[cell], int(counts[cell]), int(cell))
         if entry is not None:
             yield entry
+
+
+def _altered(left: Words, entries: Iterable[Entry]) -> dict[int, int]:
+    """What is left of contents, by cell, that no event which differs can account for.
+
+    An altered event spoils the contents of the cells it is in, and with them the content of whatever was taken out there. Most
+    cells of an event are not spoilt: each event's content is put right by what most of its cells ask for, until nothing changes.
+    """
+    contents = [int(word) for word in left[:, _CONTENT]]
+    if not any(contents):
+        return {}
+    places = [_places(entry.key) for entry in entries]
+    for _ in range(_CORRECTIONS_MAX):
+        settled = True
+        for own in places:
+            votes = Counter(contents[place] for place in own)
+            asked, most = votes.most_common(1)[0]
+            if asked and most > max(1, votes[0]):
+                settled = False
+                for place in own:
+                    contents[place] = (contents[place] - asked) % _WORD
+        if settled:
+            break
+    return {place: content for place, content in enumerate(contents) if content}
 
 
 def _pure_of_several(cell: Words, times: int, place: int) -> Entry | None:

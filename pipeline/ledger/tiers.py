@@ -1,7 +1,7 @@
 """The tiers: places at which a hop says which events it saw. Each is named by its hop, as `telemetry.hops` names it."""
 
-# What a door confirmed to be in the stream; what it had to leave open (an answer that never came, a deadline); and how often it wrote
-# an event again, which may be there more than once.
+# What a door confirmed to be in the stream; and what it had to leave open (an answer that never came, a deadline), or wrote again
+# and so may be there more than once.
 HTTP_ACKNOWLEDGED, HTTP_UNCERTAIN = "http-door:acknowledged", "http-door:uncertain"
 GRPC_ACKNOWLEDGED, GRPC_UNCERTAIN = "grpc-door:acknowledged", "grpc-door:uncertain"
 TRANSCODER_READ = "transcoder:read"

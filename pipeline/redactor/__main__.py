@@ -39,7 +39,9 @@ async def build(tools: Tools) -> AsyncIterator[Processor]:
     writer = KinesisWriter.to(settings.clean_stream, settings.region, tools.metrics)
     with ThreadPoolExecutor(POOL_THREADS, "redact") as pool:
         try:
-            yield RedactorWorker(redactor, writer, tools.letters, tools.metrics, pool, tools.tracer, settings.clean_stream, tools.tally)
+            yield RedactorWorker(
+                redactor, writer, tools.letters, tools.metrics, pool, tools.tracer, settings.clean_stream, tools.tally
+            )
         finally:
             await writer.close()
 

@@ -62,7 +62,7 @@ class RedactorWorker:
         clean_stream: str = "events-clean",
         tally: Tally | None = None,
     ) -> None:
-        """`tracer` None: nothing is traced; `tally` None: no ledger is kept. `clean_stream` is how spans call where `sink` writes."""
+        """`tracer` None: nothing is traced; `tally` None: no ledger is kept. `clean_stream`: what `sink` writes to, in spans."""
         self._redactor = redactor
         self._sink = sink
         self._letters = letters

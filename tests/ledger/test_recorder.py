@@ -1,0 +1,179 @@
+"""What a process saw, on its way to the bucket, and what is known when it does not come there."""
+
+import random
+from collections import Counter
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from pipeline.backup.objects import MemoryObjects
+from pipeline.errors import Corrupt, Unavailable
+from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
+from pipeline.ledger import tally as tallies
+from pipeline.ledger.identity import of_encoded
+from pipeline.ledger.recorder import Recorder
+from pipeline.ledger.segment import Segment, decode, encode, place_of
+from pipeline.ledger.table import Table
+from pipeline.ledger.tally import LIST_EVENTS_MAX, Digest, Slot, Tally, sum_of
+from telemetry.metrics import Metrics
+
+AT = 1_700_000_003_000_000
+SLOT = Slot("grpc-door:acknowledged", "acme", "grpc", 1_700_000_000)
+
+
+def events(*ids: str) -> list[bytes]:
+    return [CloudEvent(id=id, source="/shop").SerializeToString() for id in ids]
+
+
+def many(count: int, name: str = "event") -> list[bytes]:
+    return events(*(f"{name}-{number}" for number in range(count)))
+
+
+def recorder(objects: MemoryObjects, now: list[float]) -> Recorder:
+    return Recorder("grpc", "grpc-1", objects, Metrics(), now=lambda: now[0], boot="boot")
+
+
+def written(objects: MemoryObjects) -> list[Segment]:
+    return [decode(objects.bodies[key]) for key in sorted(objects.bodies)]
+
+
+@pytest.mark.parametrize("count", [1, LIST_EVENTS_MAX, LIST_EVENTS_MAX + 1, 3000])
+def test_a_digest_comes_back_from_its_bytes_as_it_was(count: int) -> None:
+    digest = Digest()
+    digest.add(of_encoded(many(count)))
+    assert (count > LIST_EVENTS_MAX) == (digest.tabled is not None)
+    segment = Segment("grpc", "grpc-1", "boot", 3, 1.0, 2.5, True, {SLOT: digest}, (1_700_000_010,))
+    again = decode(encode(segment))
+    assert (segment.part, segment.boot, 3, 1.0, 2.5, True, (1_700_000_010,)) == (
+        again.part, again.boot, again.number, again.began_at, again.reaches_to, again.last, again.incomplete,
+    )  # fmt: skip
+    assert Table.of(of_encoded(many(count))).cells.tolist() == again.digests[SLOT].table().cells.tolist()
+
+
+def test_a_damaged_segment_is_no_segment() -> None:
+    digest = Digest()
+    digest.add(of_encoded(many(10)))
+    body = encode(Segment("grpc", "grpc-1", "boot", 0, 0.0, 1.0, False, {SLOT: digest}))
+    for at in random.Random(1).sample(range(len(body)), 40):
+        damaged = body[:at] + bytes((body[at] ^ 0x40,)) + body[at + 1 :]
+        with pytest.raises(Corrupt):
+            decode(damaged)
+    with pytest.raises(Corrupt):
+        decode(body[:-30])
+
+
+def test_what_came_in_pieces_and_in_any_order_is_the_same_digest() -> None:
+    ids = many(2000)
+    whole, pieces, shuffled = Tally(), Tally(), list(ids)
+    random.Random(2).shuffle(shuffled)
+    whole.note(SLOT.tier, SLOT.tenant, SLOT.door, AT, ids)
+    for start in range(0, 2000, 100):
+        pieces.note(SLOT.tier, SLOT.tenant, SLOT.door, AT, shuffled[start : start + 100])
+        if start % 300 == 0:
+            pieces.fold()
+    left, right = whole.take().digests, pieces.take().digests
+    assert [SLOT] == list(left) == list(right)
+    assert left[SLOT].table().cells.tolist() == right[SLOT].table().cells.tolist()
+    assert {} == whole.take().digests
+
+
+def test_events_are_in_the_window_of_their_accept_time() -> None:
+    tally = Tally()
+    for at in (AT, 1_700_000_009_999_999, 1_700_000_010_000_000):
+        tally.note(SLOT.tier, SLOT.tenant, SLOT.door, at, events(str(at)))
+    assert {1_700_000_000: 2, 1_700_000_010: 1} == {slot.window: digest.events for slot, digest in tally.take().digests.items()}
+
+
+def test_digests_that_find_no_room_are_named_and_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tallies, "SLOTS_MAX", 2)
+    tally = Tally()
+    for number in range(4):
+        tally.note(SLOT.tier, SLOT.tenant, SLOT.door, AT + number * 10_000_000, events("a"))
+    taken = tally.take()
+    assert 2 == len(taken.digests)
+    assert {1_700_000_000, 1_700_000_010, 1_700_000_020, 1_700_000_030} == taken.incomplete | {s.window for s in taken.digests}
+    assert frozenset() == tally.take().incomplete
+
+
+def test_segments_are_numbered_without_holes_and_the_last_says_so() -> None:
+    objects, now = MemoryObjects(), [1_700_000_000.0]
+    of = recorder(objects, now)
+    for number in range(3):
+        of.tally.note(SLOT.tier, SLOT.tenant, SLOT.door, AT, events(f"e{number}"))
+        now[0] += 5
+        assert of.write()
+    now[0] += 5
+    assert of.end()
+    said = written(objects)
+    assert [(0, False), (1, False), (2, False), (3, True)] == [(segment.number, segment.last) for segment in said]
+    assert [1_700_000_005.0, 1_700_000_010.0, 1_700_000_015.0, 1_700_000_020.0] == [segment.reaches_to for segment in said]
+    assert (
+        Table.of(of_encoded(events("e0", "e1", "e2"))).cells.tolist()
+        == sum_of(segment.digests[SLOT] for segment in said if SLOT in segment.digests).cells.tolist()
+    )
+    assert [("grpc-1", "boot", number) for number in range(4)] == [
+        (place.worker, place.boot, place.number) for place in map(place_of, sorted(objects.bodies)) if place is not None
+    ]
+
+
+def test_a_bucket_that_is_away_costs_nothing_but_time() -> None:
+    objects, now = MemoryObjects(failure=Unavailable("away")), [1_700_000_000.0]
+    of = recorder(objects, now)
+    for number in range(3):
+        of.tally.note(SLOT.tier, SLOT.tenant, SLOT.door, AT, events(f"e{number}"))
+        now[0] += 5
+        assert not of.write()
+    objects.failure = None
+    assert of.end()
+    said = written(objects)
+    assert [0, 1] == [segment.number for segment in said]
+    assert [1, 2] == [segment.digests[SLOT].events for segment in said]
+
+
+def test_an_answer_that_was_lost_writes_the_same_segment_again_and_nothing_is_counted_twice() -> None:
+    class Forgetful(MemoryObjects):
+        def put(self, key: str, body: bytes, metadata: object) -> None:
+            super().put(key, body, {})
+            puts[key] += 1
+            if sum(puts.values()) == 1:
+                raise Unavailable("stored, but the answer was lost")
+
+    puts: Counter[str] = Counter()
+    objects, now = Forgetful(), [1_700_000_000.0]
+    of = recorder(objects, now)
+    of.tally.note(SLOT.tier, SLOT.tenant, SLOT.door, AT, events("a"))
+    assert not of.write()
+    of.tally.note(SLOT.tier, SLOT.tenant, SLOT.door, AT, events("b"))
+    now[0] += 5
+    assert of.write()
+    assert of.write()
+    assert [2, 1] == [puts[key] for key in sorted(puts)]
+    assert [1, 1] == [segment.digests[SLOT].events for segment in written(objects)]
+
+
+def test_an_idle_process_says_that_it_is_idle() -> None:
+    objects, now = MemoryObjects(), [1_700_000_000.0]
+    of = recorder(objects, now)
+    of.write()
+    now[0] += 5
+    of.write()
+    assert [({}, 1_700_000_000.0), ({}, 1_700_000_005.0)] == [
+        (segment.digests, segment.reaches_to) for segment in written(objects)
+    ]
+
+
+def test_a_live_recorder_writes_by_itself_and_ends_in_peace() -> None:
+    objects = MemoryObjects()
+    of = Recorder.begin("grpc", "grpc-1", objects, Metrics())
+    of.tally.note(SLOT.tier, SLOT.tenant, SLOT.door, AT, events("a"))
+    assert of.end()
+    said = written(objects)
+    assert said[-1].last
+    assert 1 == sum(digest.events for segment in said for digest in segment.digests.values())
+
+
+def test_its_metrics_are_there_from_the_start() -> None:
+    metrics = Metrics()
+    Recorder("grpc", "grpc-1", MemoryObjects(), metrics)
+    assert isinstance(metrics.registry, CollectorRegistry)
+    assert 0 == metrics.registry.get_sample_value("spillway_ledger_segments_total", {"outcome": "failed"})

@@ -49,6 +49,7 @@ LABEL_VALUES: dict[str, tuple[str, ...]] = {
     "signal": ("spans", "logs"),
     "verdict": ("whole", "partial"),
     "missing": ("", "redactor", "lake"),
+    "hop": ("redactor", "rds"),
 }
 OUTCOMES: dict[str, tuple[str, ...]] = {
     m.KINESIS_WRITE_RECORDS.name: ("written", "throttled", "failed"),
@@ -56,6 +57,13 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     m.ETL_ROWS.name: ("loaded", "duplicate", "conflict", "dead"),
     m.TELEMETRY_ITEMS.name: ("shipped", "dropped", "failed"),
     m.STORE_ITEMS.name: ("stored", "refused", "expired"),
+}
+# Values of a label that mean something else in this metric than in most.
+VALUES: dict[tuple[str, str], tuple[str, ...]] = {
+    (m.LEDGER_WINDOWS.name, "verdict"): ("OK", "LATE", "LOST", "UNKNOWN"),
+    (m.LEDGER_STANDING.name, "verdict"): ("OK", "LATE", "LOST", "UNKNOWN"),
+    (m.LEDGER_FINDINGS.name, "verdict"): ("LOST", "DOUBLED", "PHANTOM", "CORRUPT"),
+    (m.LEDGER_SEGMENTS.name, "outcome"): ("written", "failed"),
 }
 # Of a label set's values, those that mean trouble: they grow slowly.
 TROUBLE = frozenset(
@@ -84,9 +92,12 @@ TROUBLE_METRICS = frozenset(
         m.ETL_FAILURES,
         m.BACKUP_DAMAGE,
         m.BACKUP_AUDIT_FAILURES,
+        m.LEDGER_FINDINGS,
     )
 )
-PROCESSES = ("sdk", "http", "transcoder", "grpc", "redactor", "etl", "auditor", "store")
+PROCESSES = ("sdk", "http", "transcoder", "grpc", "redactor", "etl", "auditor", "ledger", "store")
+# Who reports digests; the other figures of the ledger are its own.
+_REPORT_DIGESTS = ("http", "transcoder", "grpc", "redactor", "auditor")
 _WRITER_OF = {"web-events": "http", "events": "grpc", "events-clean": "redactor"}
 MIB = 1 << 20
 # Gauges: the middle they swing about, in the metric's unit. A gauge that is not here swings about 1.
@@ -109,6 +120,7 @@ _FIXED: dict[str, float] = {
     m.DISK_SIZE_BYTES.name: 200_000 * MIB,
     m.ETL_BATCH_LIMIT_SECONDS.name: 20,
     m.DOOR_KEYS_USABLE.name: 1,
+    m.LEDGER_SIGHT.name: 1,
 }
 _BUSY_PER_SECOND, _TROUBLED_PER_SECOND, _BYTES_PER_SECOND = 120.0, 0.4, 260_000.0
 SECONDS_AHEAD_MAX = 30.0
@@ -121,17 +133,22 @@ def label_sets(metric: Metric) -> list[dict[str, str]]:
         KeyError: a label that is not in `LABEL_VALUES`.
     """
     values = [
-        OUTCOMES.get(metric.name, LABEL_VALUES[name]) if name == "outcome" else LABEL_VALUES[name] for name in metric.labels
+        OUTCOMES.get(metric.name, LABEL_VALUES[name])
+        if name == "outcome" and (metric.name, name) not in VALUES
+        else VALUES.get((metric.name, name), LABEL_VALUES[name])
+        for name in metric.labels
     ]
     sets = [dict(zip(metric.labels, each, strict=True)) for each in itertools.product(*values)]
     # A whole trace misses nothing, a partial one misses a hop.
-    return [each for each in sets if "verdict" not in each or (each["verdict"] == "whole") == (each["missing"] == "")]
+    return [each for each in sets if "missing" not in each or (each["verdict"] == "whole") == (each["missing"] == "")]
 
 
 def process_of(metric: Metric, labels: dict[str, str]) -> tuple[str, ...]:
     """Who reports this label set."""
     if metric in (m.TELEMETRY_ITEMS, m.TELEMETRY_QUEUE_ITEMS):
         return PROCESSES
+    if metric in (m.LEDGER_EVENTS, m.LEDGER_SEGMENTS, m.LEDGER_UNWRITTEN_SECONDS):
+        return _REPORT_DIGESTS
     if "part" in labels or "door" in labels:
         return (labels.get("part") or labels["door"],)
     if "exit" in labels:
@@ -143,6 +160,7 @@ def process_of(metric: Metric, labels: dict[str, str]) -> tuple[str, ...]:
         ("sdk", "sdk"),
         ("store", "store"),
         ("traces", "store"),
+        ("ledger", "ledger"),
         ("redacted", "redactor"),
     ):
         if metric.name.startswith(f"spillway_{prefix}_"):

@@ -27,7 +27,7 @@ SILENT_SECONDS = 30.0
 # A silent instance whose worker does not begin anew may live and be cut off from the bucket: so long, what it sees is not known.
 LIMBO_SECONDS = 600.0
 # A request that was accepted so long ago is answered.
-REQUEST_SECONDS_MAX = 60.0
+REQUEST_SECONDS_MAX = 30.0
 DOORS = ("http", "grpc")
 EVERY_TIER = tuple(tier for of_part in tiers.OF_PART.values() for tier in of_part)
 

@@ -207,7 +207,8 @@ class _Judge:
             if {link.before, link.after} & set(self._books.unaccounted):
                 continue
             if key in self._difference(link.before, link.after, link.stage).surplus:
-                return link.reader
+                in_stream = link.backup and key in self._difference(link.before, link.backup).surplus
+                return link.writer if in_stream else link.reader
         return ""
 
     def _doubled_within(self) -> Iterator[Finding]:

@@ -15,8 +15,8 @@ from pipeline.ledger.identity import of_encoded, of_names
 from pipeline.ledger.table import Table
 
 SOURCE = "/shop"
-# Of so many events that differ otherwise, an altered one is still told apart.
-ALTERED_NAMED_MAX = 50
+# While no more than these differ otherwise, an altered event is told apart.
+ALTERED_NAMED_MAX = 20
 FIRST = {"grpc": tiers.GRPC_ACKNOWLEDGED, "http": tiers.HTTP_ACKNOWLEDGED}
 OPEN = {"grpc": tiers.GRPC_UNCERTAIN, "http": tiers.HTTP_UNCERTAIN}
 BACKUPS = {"grpc": [tiers.BACKUP_EVENTS], "http": [tiers.BACKUP_WEB, tiers.BACKUP_EVENTS]}

@@ -32,8 +32,11 @@ from pipeline.errors import SpillwayError
 from pipeline.ledger.identity import Elements
 from pipeline.ledger.tally import WINDOW_SECONDS
 
-# Windows that begin at so many different times are judged in one round, and so many of them read at once.
-STARTS_MAX = 60
+# In one round, windows that begin at so many different times are judged for the first time, and so many again: what is wrong for
+# an hour must not keep a processor busy.
+STARTS_MAX, AGAIN_MAX = 60, 12
+# The older a window is, the more seldom it is judged again: once in this share of its age.
+AGE_SHARE = 0.1
 STRETCH_SECONDS_MAX = 12 * WINDOW_SECONDS
 
 
@@ -42,6 +45,7 @@ class _Due:
     """Windows that begin at one time, and are not closed."""
 
     again_at: float
+    judged: bool = False
 
 
 class Service:
@@ -63,7 +67,7 @@ class Service:
         self._letters = LetterSource(objects)
         self.verdicts = Verdicts(objects)
         self._due: dict[int, _Due] = {}
-        self._loaded = False
+        self._loaded = self._began = False
         self._next_start: int | None = None
         # Since when segments and letters could be read, and each exit; None: they can't.
         self._seeing_since: float | None = None
@@ -81,8 +85,7 @@ class Service:
         if not self._look(now):
             return
         self._schedule(now)
-        due = sorted(start for start, each in self._due.items() if each.again_at <= now)[:STARTS_MAX]
-        for start, end in _cut(of_stretches(self._ready(due, now))):
+        for start, end in _cut(of_stretches(self._ready(self._chosen(now), now))):
             if stop():
                 break
             self._judge(range(start, end, WINDOW_SECONDS), now)
@@ -96,7 +99,7 @@ class Service:
             if not self._loaded:
                 for complaint in self.verdicts.load(horizon, now):
                     self._teller.warn("verdicts of an hour can't be read", complaint)
-            first, self._loaded = not self._loaded, True
+                self._loaded = True
             self._segments.look()
             self._letters.look(horizon, now)
         except SpillwayError as exc:
@@ -107,7 +110,8 @@ class Service:
             self._seeing_since = now
         self._teller.seeing(self._letters.unreadable)
         self.collected.forget(_floor(horizon))
-        self._reopen(now, at_start=first)
+        self._reopen(now, at_start=not self._began)
+        self._began = True
         return True
 
     def _reopen(self, now: float, *, at_start: bool) -> None:
@@ -120,7 +124,7 @@ class Service:
                 continue
             if self.verdicts.is_closed(window.start):
                 self.verdicts.reopen(window.start)
-                self._due[window.start] = _Due(now)
+                self._due[window.start] = _Due(now, judged=True)
             elif row is not None and window.start in self._due:
                 self._due[window.start].again_at = now
 
@@ -137,9 +141,17 @@ class Service:
                 self._due.setdefault(start, _Due(start + WINDOW_SECONDS + self._settings.deadline_seconds))
             start += WINDOW_SECONDS
         self._next_start = start
+        unjudged = [start for start, each in self._due.items() if start < horizon and not each.judged]
+        if unjudged:
+            self._teller.unjudged(min(unjudged), max(unjudged) + WINDOW_SECONDS)
         for start in [start for start in self._due if start < horizon]:
             del self._due[start]
-            self.verdicts.close(start)
+
+    def _chosen(self, now: float) -> list[int]:
+        """What is judged in this round: all that never was, and of what was judged before those that have waited for longest."""
+        due = sorted((each.again_at, start) for start, each in self._due.items() if each.again_at <= now)
+        fresh, again = ([start for _, start in due if self._due[start].judged is before] for before in (False, True))
+        return fresh[:STARTS_MAX] + again[:AGAIN_MAX]
 
     def _ready(self, starts: Sequence[int], now: float) -> Iterator[int]:
         """Those of which everybody who lives has spoken, or should have long ago."""
@@ -169,6 +181,7 @@ class Service:
         for exit in self._exits:
             try:
                 held[exit.name] = exit.read(starts.start, starts.stop)
+                self._teller.exit_read(exit.name)
                 if self._exit_since[exit.name] is None:
                     self._exit_since[exit.name] = now
             except SpillwayError as exc:
@@ -210,6 +223,7 @@ class Service:
 
     def _judged(self, start: int, kinds: Sequence[Class], now: float) -> None:
         due = self._due[start]
+        due.judged = True
         self.newest_judged_end = max(self.newest_judged_end, start + WINDOW_SECONDS)
         if all(kind is Class.OK for kind in kinds):
             if now >= self._backup_due_at(start) or not kinds:
@@ -218,11 +232,13 @@ class Service:
             else:
                 due.again_at = self._backup_due_at(start)
         else:
-            due.again_at = now if now < self._patient_until(start) else now + self._settings.again_seconds
+            seldom = now + max(self._settings.again_seconds, AGE_SHARE * (now - start))
+            due.again_at = now if now < self._patient_until(start) else seldom
 
     # Telling.
 
     def _write(self, now: float) -> None:
+        self._teller.sight()
         self._teller.standing(self.verdicts.rows.values(), now - self.newest_judged_end if self.newest_judged_end else 0.0)
         self.verdicts.forget(_floor(now - self._settings.horizon_seconds))
         try:

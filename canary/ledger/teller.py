@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from canary.ledger.judge import Class, Finding
 from canary.ledger.verdicts import Judged
+from pipeline.ledger.tally import WINDOW_SECONDS
 from telemetry import metrics as m
 from telemetry.hops import HOPS
 from telemetry.log import Logger
@@ -29,7 +30,7 @@ class Teller:
         self._sight = metrics.gauge(m.LEDGER_SIGHT)
         self._unreadable = metrics.gauge(m.LEDGER_UNREADABLE)
         self._blind_because = ""
-        self._unread: dict[str, str] = {}
+        self._unread: set[str] = set()
 
     def blind(self, why: str) -> None:
         """Nothing could be judged."""
@@ -39,15 +40,28 @@ class Teller:
         self._blind_because = why
 
     def seeing(self, unreadable_letters: int) -> None:
-        self._sight.set(1)
         self._unreadable.set(unreadable_letters)
         if self._blind_because and self.log is not None:
             self.log.info("the ledger can look again")
         self._blind_because = ""
 
     def exit_unread(self, exit: str, why: str) -> None:
-        self._sight.set(0)
-        self.warn("an exit can't be read", why, hop=exit)
+        if exit not in self._unread:
+            self.warn("an exit can't be read", why, hop=exit)
+        self._unread.add(exit)
+
+    def exit_read(self, exit: str) -> None:
+        self._unread.discard(exit)
+
+    def sight(self) -> None:
+        """After a round in which segments and dead letters could be read."""
+        self._sight.set(0 if self._unread else 1)
+
+    def unjudged(self, start: int, end: int) -> None:
+        """Windows of these accept times left the horizon: the ledger was blind all the while."""
+        self._windows[Class.UNKNOWN].inc((end - start) / WINDOW_SECONDS)
+        if self.log is not None:
+            self.log.error("windows were never judged", start=start, end=end)
 
     def warn(self, what: str, why: str, **where: str) -> None:
         if self.log is not None:

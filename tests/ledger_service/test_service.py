@@ -1,5 +1,7 @@
 """The ledger's rounds: each window is judged once it can be, and never before; what can't be seen is never fine."""
 
+from dataclasses import replace
+
 import pytest
 
 from canary.ledger.books import Window
@@ -279,6 +281,37 @@ def test_more_than_a_digest_can_name_is_compared_event_by_event(world: World) ->
     assert "compared event by event with the backup" == row.how
 
 
+def test_what_was_never_judged_is_said_when_it_leaves_the_horizon() -> None:
+    world = World(settings=replace(SETTINGS, horizon_minutes=5.0))
+    world.run(10)
+    world.all_is_well("a")
+    world.away()
+    world.run(600)
+    world.back()
+    world.run(10)
+    (line,) = world.lines("windows were never judged")
+    assert line["start"] <= NOON + 10 < line["end"]
+    assert world.metrics.value(m.LEDGER_WINDOWS, verdict="UNKNOWN") >= 20
+
+
+def test_a_long_time_without_an_exit_costs_a_bounded_number_of_readings() -> None:
+    world = World(settings=replace(SETTINGS, horizon_minutes=8.0, again_seconds=10.0))
+    world.rds.failure = Unavailable("RDS: away")
+    for _ in range(48):
+        world.all_is_well("a")
+        world.run(10, step=10)
+    before = world.lake.reads
+    for _ in range(6):
+        world.all_is_well("a")
+        world.run(10, step=10)
+    # In patience each round; of the others a few, joined where they touch.
+    assert 6 <= world.lake.reads - before <= 6 * 6
+    assert 1 == len(world.lines("an exit can't be read"))
+    world.rds.failure = None
+    world.run(200)
+    assert {"OK"} == {world.verdict(world.window(at=at)) for at in range(int(world.now) - 400, int(world.now) - 250, 10)}
+
+
 def test_verdicts_are_small(world: World) -> None:
     for _ in range(30):
         world.all_is_well(*ids(5))
@@ -290,9 +323,7 @@ def test_verdicts_are_small(world: World) -> None:
 
 
 def test_horizon_bounds_what_is_kept() -> None:
-    world = World(
-        settings=type(SETTINGS)(deadline_seconds=30.0, patience_seconds=40.0, backup_due_seconds=60.0, horizon_minutes=5.0)
-    )
+    world = World(settings=replace(SETTINGS, horizon_minutes=5.0))
     for _ in range(90):
         world.all_is_well("a")
         world.run(10)

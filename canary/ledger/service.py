@@ -37,7 +37,22 @@ from pipeline.ledger.tally import WINDOW_SECONDS
 STARTS_MAX, AGAIN_MAX = 60, 12
 # The older a window is, the more seldom it is judged again: once in this share of its age.
 AGE_SHARE = 0.1
+# A look that fails is no blindness, or one that fails now and then would put off every loss for ever.
+BLIND_SECONDS_MIN = 30.0
 STRETCH_SECONDS_MAX = 12 * WINDOW_SECONDS
+
+
+@dataclass(slots=True)
+class _Sight:
+    """Since when something could be looked at without a break that mattered; None: it never could."""
+
+    since: float | None = None
+    last: float | None = None
+
+    def saw(self, now: float) -> None:
+        if self.last is None or now - self.last > BLIND_SECONDS_MIN:
+            self.since = now
+        self.last = now
 
 
 @dataclass(slots=True)
@@ -69,9 +84,9 @@ class Service:
         self._due: dict[int, _Due] = {}
         self._loaded = self._began = False
         self._next_start: int | None = None
-        # Since when segments and letters could be read, and each exit; None: they can't.
-        self._seeing_since: float | None = None
-        self._exit_since: dict[str, float | None] = {exit.name: None for exit in exits}
+        # Of segments and letters, and of each exit.
+        self._sight = _Sight()
+        self._exit_sight = {exit.name: _Sight() for exit in exits}
         self.newest_judged_end = 0
 
     def run(self, stopping: threading.Event) -> None:
@@ -103,11 +118,9 @@ class Service:
             self._segments.look()
             self._letters.look(horizon, now)
         except SpillwayError as exc:
-            self._seeing_since = None
             self._teller.blind(f"{type(exc).__name__}: {exc}")
             return False
-        if self._seeing_since is None:
-            self._seeing_since = now
+        self._sight.saw(now)
         self._teller.seeing(self._letters.unreadable)
         self.collected.forget(_floor(horizon))
         self._reopen(now, at_start=not self._began)
@@ -173,7 +186,7 @@ class Service:
             self._keep(case.books.window, heard, now)
         for start in starts:
             kinds = [heard.verdict.kind for heard in verdicts if heard.verdict.window.start == start]
-            self._judged(start, kinds, now)
+            self._judged(start, kinds, now, blind=bool(unread))
 
     def _read_exits(self, starts: range, now: float) -> tuple[dict[str, dict[Window, Holdings]], dict[str, str]]:
         held: dict[str, dict[Window, Holdings]] = {}
@@ -181,11 +194,9 @@ class Service:
         for exit in self._exits:
             try:
                 held[exit.name] = exit.read(starts.start, starts.stop)
+                self._exit_sight[exit.name].saw(now)
                 self._teller.exit_read(exit.name)
-                if self._exit_since[exit.name] is None:
-                    self._exit_since[exit.name] = now
             except SpillwayError as exc:
-                self._exit_since[exit.name] = None
                 unread[exit.name] = str(exc)
                 self._teller.exit_unread(exit.name, str(exc))
         return held, unread
@@ -206,8 +217,8 @@ class Service:
 
     def _seen_from(self, start: int) -> float:
         """When this window's events were to be at the exits, or, if that is later, everything could be looked at again."""
-        since = [self._seeing_since, *self._exit_since.values()]
-        return max(start + WINDOW_SECONDS, *(at for at in since if at is not None))
+        sights = (self._sight, *self._exit_sight.values())
+        return max(start + WINDOW_SECONDS, *(each.since for each in sights if each.since is not None))
 
     def _patient_until(self, start: int) -> float:
         deadline = start + WINDOW_SECONDS + self._settings.deadline_seconds
@@ -221,11 +232,12 @@ class Service:
         before = self.verdicts.put(row)
         self._teller.tell(row, before)
 
-    def _judged(self, start: int, kinds: Sequence[Class], now: float) -> None:
+    def _judged(self, start: int, kinds: Sequence[Class], now: float, *, blind: bool) -> None:
         due = self._due[start]
         due.judged = True
         self.newest_judged_end = max(self.newest_judged_end, start + WINDOW_SECONDS)
-        if all(kind is Class.OK for kind in kinds):
+        # An exit that was not read may hold something of windows that nobody else knows.
+        if not blind and all(kind is Class.OK for kind in kinds):
             if now >= self._backup_due_at(start) or not kinds:
                 del self._due[start]
                 self.verdicts.close(start)

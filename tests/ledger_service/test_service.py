@@ -158,6 +158,29 @@ def test_a_bucket_that_is_away_for_two_minutes_convicts_nobody_and_all_is_caught
     assert [1, 1] == [len(world.lines("the ledger can't look")), len(world.lines("the ledger can look again"))]
 
 
+def test_a_look_that_fails_now_and_then_puts_no_loss_off(world: World) -> None:
+    window = world.all_is_well("a", "b")
+    world.lake.rows[window].remove("b")
+    for number in range(30):
+        if number % 3 == 0:
+            world.away()
+            world.now += 1
+            world.service.round()
+            world.back()
+        world.run(5)
+    assert "LOST" == world.verdict(window)
+
+
+def test_what_only_an_exit_knows_is_found_when_it_can_be_read_again(world: World) -> None:
+    window = world.window()
+    world.deliver("ghost", window=window, to=["rds"])
+    world.rds.failure = Unavailable("RDS: away")
+    world.run(SETTLED)
+    world.rds.failure = None
+    world.run(SETTLED)
+    assert [("PHANTOM", "rds", "ghost")] == world.told(window)
+
+
 def test_a_restart_forgets_nothing_and_tells_nothing_twice(world: World) -> None:
     lost, fine = world.all_is_well(*ids(20)), world.all_is_well("x", window=world.window(tenant="globex"))
     world.lake.rows[lost].remove("e3")

@@ -173,3 +173,40 @@ def test_restarts_of_the_ledger_and_a_bucket_that_is_away_for_two_minutes_raise_
     )
     worst.update(judged("steady", began))
     assert set() == worst & {"LOST", "DOUBLED", "PHANTOM", "CORRUPT"}
+
+
+EVENTS = 100_000
+NAMED_SECONDS_MAX = 300.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_one_lost_in_a_hundred_thousand_is_named_within_five_minutes_of_its_deadline(patient_stack: Stack) -> None:
+    began, stack, tenants = time.time(), patient_stack, ("many", "more")
+    flights, acknowledged = list(month()), 0
+    for tenant, some in zip(tenants, (flights, flights[: (EVENTS - 80_000) // 2]), strict=True):
+        key = add_key(stack.folder.keys, tenant, "producer")
+        time.sleep(2.0)
+        doors = Doors(stack.env()["SPILLWAY_COLLECTOR"], stack.endpoints["http"], key)
+        acknowledged += len(replay(list(by_door(some)), doors).acknowledged)
+    sent_at = time.time()
+    assert acknowledged >= EVENTS
+    wait_until(lambda: sum(map(in_rds, tenants)) == acknowledged, "all of it in RDS", 300.0)
+    id, source = taken_out_of_rds("many")
+    deadline = sent_at + 10 + float(SLOW_LEDGER["SPILLWAY_LEDGER_DEADLINE_SECONDS"])
+
+    def lost() -> list[tuple[str, str | None, str | None]]:
+        rows = [row for row in rows_of("many", began) if row.kind is Class.LOST]
+        return [(each.hop, each.name.id, each.name.source) for row in rows for each in row.findings]
+
+    wait_until(
+        lambda: lost() == [("rds", id, source)], lambda: f"one loss, not {lost()[:5]}", deadline + NAMED_SECONDS_MAX - time.time()
+    )
+    wait_until(
+        lambda: (
+            sum((judged(tenant, began) for tenant in tenants), Counter()).total() == acknowledged
+            and {row.kind for tenant in tenants for row in rows_of(tenant, began)} == {Class.OK, Class.LOST}
+        ),
+        lambda: f"all else is OK: {[judged(tenant, began) for tenant in tenants]}",
+        240.0,
+    )

@@ -19,6 +19,7 @@ PARTS = {
     "consumer": "pipeline.consumer.bench",
     "sdk": "pipeline.sdk.bench",
     "etl": "pipeline.etl.bench",
+    "ledger": "pipeline.ledger.bench",
     "store": "telemetry.store.bench",
 }
 SECONDS_MAX = 300

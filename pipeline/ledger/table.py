@@ -37,6 +37,8 @@ _CHECK_SALT = np.uint64(0x9E3779B97F4A7C15)
 # An even multiple of a key hides its upper bits: so many of them are tried.
 _HIDDEN_BITS_MAX = 6
 _WORD = 1 << 64
+# Rows that are added together: what stays in a core's cache.
+_AT_ONCE = 4096
 _CORRECTIONS_MAX = 20
 
 
@@ -96,8 +98,10 @@ class Table:
         return table
 
     def add(self, elements: Elements) -> None:
-        if not len(elements):
-            return
+        for start in range(0, len(elements), _AT_ONCE):
+            self._add(elements.take(slice(start, start + _AT_ONCE)))
+
+    def _add(self, elements: Elements) -> None:
         rows = np.empty((len(elements), WORDS), np.uint64)
         rows[:, _COUNT] = 1
         rows[:, _KEY] = elements.keys
@@ -109,7 +113,7 @@ class Table:
             ordered = cells[order]
             starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
             own = self.cells[part * PART_CELLS : (part + 1) * PART_CELLS]
-            own[ordered[starts]] += np.add.reduceat(rows[order], starts, axis=0)
+            own[ordered[starts]] += np.add.reduceat(rows.take(order, axis=0), starts, axis=0)
 
     def __add__(self, other: "Table") -> "Table":
         return Table(self.cells + other.cells)

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from canary.ledger.collect import Collected
+from canary.ledger.books import Window
+from canary.ledger.collect import SILENT_SECONDS, Collected
 from canary.ledger.source import FULL_LOOK_SECONDS, SegmentSource
 from pipeline.backup.objects import MemoryObjects
 from pipeline.errors import Unavailable
@@ -47,8 +48,6 @@ class Bucket:
 
     @property
     def events(self) -> int:
-        from canary.ledger.books import Window
-
         return self.collected.events(Window("acme", "grpc", NOON)).get(tiers.GRPC_ACKNOWLEDGED, 0)
 
 
@@ -83,11 +82,11 @@ def test_one_that_comes_late_under_a_key_that_was_passed_is_found(bucket: Bucket
 
 def test_the_turn_of_an_hour_hides_nothing(bucket: Bucket) -> None:
     bucket.now = NOON + 3590.0
-    total = 0
+    found = []
     for number in range(20):
         bucket.write(number)
-        total += bucket.look(2.0)
-    assert (20, 20) == (total, bucket.events)
+        found.append(bucket.look(2.0))
+    assert ([1] * 20, 20) == (found, bucket.events)
 
 
 def test_most_looks_ask_for_what_is_new_only(bucket: Bucket) -> None:
@@ -125,6 +124,21 @@ def test_a_bucket_that_is_away_is_read_when_it_is_back_and_nothing_twice(bucket:
         bucket.look()
     bucket.objects.failure = None
     assert (1, 2) == (bucket.look(), bucket.events)
+
+
+def test_who_could_not_look_calls_nobody_silent(bucket: Bucket) -> None:
+    bucket.write(0)
+    bucket.look()
+    bucket.objects.failure = Unavailable("away")
+    for _ in range(20):
+        with pytest.raises(Unavailable):
+            bucket.look()
+    bucket.objects.failure = None
+    # The process comes with its next segment a moment later.
+    bucket.look()
+    assert [tiers.GRPC_ACKNOWLEDGED, tiers.GRPC_UNCERTAIN] == list(bucket.collected.lagging(NOON))
+    bucket.look(SILENT_SECONDS)
+    assert {} == bucket.collected.lagging(NOON)
 
 
 def test_a_look_that_breaks_off_adds_nothing_twice(bucket: Bucket) -> None:

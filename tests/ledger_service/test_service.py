@@ -196,6 +196,19 @@ def test_a_restart_forgets_nothing_and_tells_nothing_twice(world: World) -> None
     assert 0.0 == world.metrics.value(m.LEDGER_FINDINGS, verdict="LOST", hop="lake")
 
 
+def test_what_a_door_took_into_a_closed_window_while_the_ledger_was_down_is_accounted_for(world: World) -> None:
+    window = world.all_is_well("a")
+    world.run(SETTLED)
+    assert world.verdicts.is_closed(window.start)
+    world.see("late", window=window)
+    world.now += 5
+    for recorder in world.recorders.values():
+        recorder.write()
+    world.start()
+    world.run(SETTLED)
+    assert [("LOST", "events-clean", "late")] == world.told(window)
+
+
 def test_closed_windows_are_not_read_again_after_a_restart(world: World) -> None:
     for _ in range(12):
         world.all_is_well("a")

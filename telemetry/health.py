@@ -1,13 +1,16 @@
-"""One small HTTP port per process: `/livez` (the process runs), `/readyz` (send it work), `/metrics`.
+"""One small HTTP port per process: `/livez` (the process runs), `/readyz` (send it work), `/metrics`, and what it tells besides.
 
 Readiness is this process's own: it does not flip because AWS throttles or a store is away (TRAPS 4, 12); it flips to 503 as the
 first act of a drain (TRAPS 11).
 """
 
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from telemetry.metrics import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE, Metrics
+
+JSON_CONTENT_TYPE = "application/json"
 
 
 class Health:
@@ -15,6 +18,7 @@ class Health:
 
     def __init__(self, metrics: Metrics, port: int, host: str = "127.0.0.1") -> None:
         self._ready = False
+        self._told: dict[str, Callable[[], bytes]] = {}
         health = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -22,7 +26,8 @@ class Health:
                 openmetrics = "application/openmetrics-text" in self.headers.get("Accept", "")
                 status, body = health._answer(self.path, metrics, openmetrics)
                 self.send_response(status)
-                self.send_header("Content-Type", OPENMETRICS_CONTENT_TYPE if openmetrics else TEXT_CONTENT_TYPE)
+                text = OPENMETRICS_CONTENT_TYPE if openmetrics else TEXT_CONTENT_TYPE
+                self.send_header("Content-Type", JSON_CONTENT_TYPE if self.path in health._told else text)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -38,6 +43,10 @@ class Health:
     def set_ready(self, ready: bool) -> None:
         self._ready = ready
 
+    def tell(self, path: str, body: Callable[[], bytes]) -> None:
+        """Answer this path with JSON that is made when it is asked for, on a thread of its own."""
+        self._told[path] = body
+
     def _answer(self, path: str, metrics: Metrics, openmetrics: bool) -> tuple[int, bytes]:
         if path == "/livez":
             return 200, b"ok\n"
@@ -45,6 +54,8 @@ class Health:
             return (200, b"ready\n") if self._ready else (503, b"not ready\n")
         if path == "/metrics":
             return 200, metrics.exposition(openmetrics=openmetrics)
+        if path in self._told:
+            return 200, self._told[path]()
         return 404, b"there is /livez, /readyz and /metrics\n"
 
     def close(self) -> None:

@@ -67,6 +67,8 @@ def _serve(telemetry: Telemetry, settings: Settings, own: LedgerSettings) -> Non
     streams = {"http": settings.web_stream, "grpc": settings.events_stream}
     court = Court(exits, Backup(objects), streams, telemetry.log)
     service = Service(objects, exits, court, Teller(telemetry.metrics, telemetry.log), own)
+    if telemetry.health is not None:
+        telemetry.health.tell("/ledger.json", service.told)
     telemetry.set_ready(True)
     telemetry.log.info("started", health_port=telemetry.health.port if telemetry.health else None)
     service.run(stopping)

@@ -24,7 +24,7 @@ from canary.ledger.judge import Class
 from canary.ledger.letters import LetterSource
 from canary.ledger.settings import LedgerSettings
 from canary.ledger.source import SegmentSource
-from canary.ledger.status import Status, write_status
+from canary.ledger.status import Status, as_json, write_status
 from canary.ledger.teller import Teller
 from canary.ledger.verdicts import Judged, Verdicts
 from pipeline.backup.objects import Objects
@@ -88,6 +88,7 @@ class Service:
         self._sight = _Sight()
         self._exit_sight = {exit.name: _Sight() for exit in exits}
         self.newest_judged_end = 0
+        self._told = as_json(self.status(0.0), ())
 
     def run(self, stopping: threading.Event) -> None:
         while not stopping.is_set():
@@ -253,11 +254,17 @@ class Service:
         self._teller.sight()
         self._teller.standing(self.verdicts.rows.values(), now - self.newest_judged_end if self.newest_judged_end else 0.0)
         self.verdicts.forget(_floor(now - self._settings.horizon_seconds))
+        status = self.status(now)
+        self._told = as_json(status, self.verdicts.rows.values())
         try:
             self.verdicts.save()
-            write_status(self._objects, self.status(now))
+            write_status(self._objects, status)
         except SpillwayError as exc:
             self._teller.warn("verdicts can't be written down", f"{type(exc).__name__}: {exc}")
+
+    def told(self) -> bytes:
+        """For the console, from another thread: as it was after the last round."""
+        return self._told
 
     def status(self, now: float) -> Status:
         return Status.of(now, self.collected, self.verdicts, self.newest_judged_end)

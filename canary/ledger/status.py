@@ -5,13 +5,15 @@
 Rewritten each round; one that is old says that nobody keeps the ledger.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 import orjson
 
 from canary.ledger.books import Window
 from canary.ledger.collect import Collected
-from canary.ledger.verdicts import Verdicts
+from canary.ledger.verdicts import Judged, Verdicts
 from pipeline.backup.objects import Objects
 from pipeline.errors import Corrupt
 from pipeline.ledger.tally import WINDOW_SECONDS
@@ -20,6 +22,7 @@ KEY = "ledger/status.json"
 # Windows in it begin at so many different times.
 STARTS_MAX = 30
 WINDOWS_MAX = 300
+FINDINGS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,18 @@ class Status:
         speakers = [Speaker(each.part, each.worker, each.boot, each.reaches_to, each.last) for each in collected.instances]
         newest_of = {each.worker: each for each in sorted(speakers, key=lambda each: each.reaches_to)}
         return Status(now, judged_to, known, sorted(newest_of.values(), key=lambda each: (each.part, each.worker)))
+
+
+def as_json(status: Status, rows: Iterable[Judged]) -> bytes:
+    """What the console shows: the newest windows, how many there are of each verdict, and what is wrong."""
+    counts: Counter[str] = Counter()
+    findings: list[dict[str, object]] = []
+    for row in sorted(rows, key=lambda row: -row.window.start):
+        counts[row.kind.value] += 1
+        for each in row.findings[: FINDINGS_MAX - len(findings)]:
+            said = {"class": each.kind.value, "hop": each.hop, "id": each.name.id, "detail": each.detail}
+            findings.append({**said, "tenant": row.window.tenant, "door": row.window.door, "start": row.window.start})
+    return orjson.dumps({**asdict(status), "counts": counts, "findings": findings})
 
 
 def write_status(objects: Objects, status: Status) -> None:

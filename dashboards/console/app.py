@@ -32,7 +32,7 @@ from starlette.responses import (
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from dashboards.console import boards, hop_map, panels, runbooks, searches, waterfall
+from dashboards.console import boards, hop_map, ledger, panels, runbooks, searches, waterfall
 from dashboards.console.access import COOKIE, COOKIE_SECONDS, Guard, digest_of, is_same
 from dashboards.console.grafana import Dashboard, Dashboards
 from dashboards.console.layout import HERE, STATIC, Markup, html, notice, page, tag
@@ -60,6 +60,8 @@ class ConsoleSettings:
     # A file_sd file, or a folder of them: who should be scraped. None: what Prometheus knows is all there is.
     targets: Path | None = None
     runbooks: Path = runbooks.FOLDER
+    # The ledger's health port.
+    ledger_url: str = ""
 
 
 def console(settings: ConsoleSettings) -> ASGIApp:
@@ -72,6 +74,7 @@ class _Console:
         self._boards = Dashboards(settings.dashboards)
         self._prometheus: Prometheus
         self._store: Store
+        self._ledger: Source
 
     def app(self) -> Starlette:
         routes = [
@@ -82,6 +85,7 @@ class _Console:
             Route("/traces", self._traces),
             Route("/trace/{trace_id}", self._trace),
             Route("/logs", self._logs),
+            Route("/ledger", self._ledger_page),
             Route("/runbooks/{name}", self._runbook),
             Route("/login", self._login, methods=["GET", "POST"]),
             Route("/healthz", self._healthz),
@@ -98,6 +102,7 @@ class _Console:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=32)) as session:
             self._prometheus = Prometheus(Source("Prometheus", self._settings.prometheus_url, session))
             self._store = Store(Source("The trace store", self._settings.store_url, session))
+            self._ledger = Source("The ledger", self._settings.ledger_url, session)
             yield
 
     # -- pages
@@ -238,6 +243,17 @@ class _Console:
         except Unanswered as exc:
             return notice(f"{_said(exc)}. Each process keeps its own log file meanwhile."), 200
 
+    async def _ledger_page(self, request: Request) -> Response:
+        return await self._answered(request, "Ledger", tag("h1", "Ledger"), self._ledger_told(), "/ledger", "the ledger")
+
+    async def _ledger_told(self) -> Results:
+        try:
+            return ledger.shown(await self._ledger.get(ledger.PATH), time.time()), 200
+        except Unanswered as exc:
+            return notice(f"UNKNOWN: {_said(exc)}. {EVENTS_ARE_WELL}"), 200
+        except (KeyError, TypeError, ValueError):
+            return notice("UNKNOWN: the ledger's answer can't be read."), 200
+
     async def _runbook(self, request: Request) -> Response:
         title, body, status = runbooks.page_of(request.path_params["name"], self._settings.runbooks)
         return self._page(request, title, body, "", status=status)
@@ -270,15 +286,16 @@ class _Console:
         return self._page(request, "No such page", body, "", status=404)
 
     async def _answered(
-        self, request: Request, title: str, head: Markup, results: Coroutine[Any, Any, Results], current: str
-    ) -> Response:
+        self, request: Request, title: str, head: Markup, results: Coroutine[Any, Any, Results], current: str,
+        asked: str = "the trace store",
+    ) -> Response:  # fmt: skip
         """The page with its results. If those let wait, its frame at once, and them when they are there."""
         task = asyncio.create_task(results)
         await asyncio.wait({task}, timeout=FIRST_RENDER_SECONDS_MAX)
         if task.done():
             found, status = task.result()
             return self._page(request, title, html(head, found), current, status=status)
-        awaited = html(head, notice("Asking the trace store.", "quiet asking"), HERE)
+        awaited = html(head, notice(f"Asking {asked}.", "quiet asking"), HERE)
         before, after = self._text(request, title, awaited, current).split(HERE)
 
         async def halves() -> AsyncIterator[str]:

@@ -22,6 +22,7 @@ PAGES = (
     "/runbooks/lake",
     "/api/hops",
     "/static/console.js",
+    "/ledger",
 )
 
 

@@ -25,7 +25,8 @@ BOARDS = (
 
 
 def paths(filled: Live) -> list[str]:
-    return ["/", "/dashboards", *(f"/d/{uid}" for uid in BOARDS), "/traces", "/logs", "/ledger", f"/trace/{filled.told['slow'].trace_id}",
+    return ["/", "/dashboards", *(f"/d/{uid}" for uid in BOARDS), "/traces", "/logs", "/ledger",
+            f"/trace/{filled.told['slow'].trace_id}",
             "/runbooks/lake"]  # fmt: skip
 
 

@@ -2,5 +2,5 @@
 
 books.py   what is known of one window
 judge.py   the verdict on it, and the hop to blame; pure
-SERVICE.md the process that keeps it, and its files
+README.md the process that keeps it, and its files
 """

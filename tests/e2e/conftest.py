@@ -30,8 +30,8 @@ SAID_LINES = 8
 # A verdict within a few seconds of the end of a window. What is late for these is lost for a moment, and OK when it comes.
 QUICK_LEDGER = {
     "SPILLWAY_LEDGER_ROUND_SECONDS": "1",
-    "SPILLWAY_LEDGER_DEADLINE_SECONDS": "5",
-    "SPILLWAY_LEDGER_PATIENCE_SECONDS": "5",
+    "SPILLWAY_LEDGER_DEADLINE_SECONDS": "3",
+    "SPILLWAY_LEDGER_PATIENCE_SECONDS": "3",
     "SPILLWAY_LEDGER_BACKUP_DUE_SECONDS": "15",
     "SPILLWAY_LEDGER_AGAIN_SECONDS": "4",
 }

@@ -46,7 +46,7 @@ def scanned(elements: Elements) -> Scanned:
     phantoms=st.integers(0, 5),
     unbacked=st.sets(st.integers(0, N - 1), max_size=5),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_every_loss_double_and_phantom_is_named_however_many_they_are(
     lost: set[int], doubled: set[int], phantoms: int, unbacked: set[int]
 ) -> None:

@@ -361,7 +361,7 @@ def test_verdicts_are_small(world: World) -> None:
 
 def test_horizon_bounds_what_is_kept() -> None:
     world = World(settings=replace(SETTINGS, horizon_minutes=5.0))
-    for _ in range(90):
+    for _ in range(45):
         world.all_is_well("a")
         world.run(10)
     assert len(world.service._due) <= 12

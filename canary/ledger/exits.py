@@ -10,7 +10,7 @@ Rules
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 import deltalake
@@ -128,11 +128,9 @@ class LakeExit:
 
     def read(self, start: int, end: int) -> dict[Window, Holdings]:
         # A row that was accepted then can only be in a file that was written later.
-        modified_from = datetime.fromtimestamp(start - CLOCK_SLACK_SECONDS, UTC)
         by_tenant: dict[str, list[str]] = {}
-        for file in self._files():
-            if file["modification_time"] >= modified_from:
-                by_tenant.setdefault(file["partition.tenant"], []).append(file["path"])
+        for file in self._files(int((start - CLOCK_SLACK_SECONDS) * 1000)):
+            by_tenant.setdefault(file["partition.tenant"], []).append(file["path"])
         windows: dict[Window, Holdings] = {}
         for tenant, paths in by_tenant.items():
             windows |= grouped(tenant, _joined([self._rows(path) for path in paths]), start, end)
@@ -150,18 +148,18 @@ class LakeExit:
         parts = [_of_keys(self._rows(path).elements, keys) for path, keys in asked.items() if keys]
         return Found(Elements.joined(parts))
 
-    def _files(self) -> list[dict[str, Any]]:
-        """The files of the table, with when they were written."""
+    def _files(self, modified_from_millis: int = 0) -> list[dict[str, Any]]:
+        """The files of the table that were written since then, with when that was."""
         try:
             if not self._lake.exists():
                 return []
             actions = pa.table(self._lake.table().get_add_actions(flatten=True))
             names = ["path", "modification_time", "partition.tenant", "partition.type", "min.event_time", "max.event_time"]
-            files: list[dict[str, Any]] = actions.select([name for name in names if name in actions.column_names]).to_pylist()
+            actions = actions.select([name for name in names if name in actions.column_names])
+            recent = pc.greater_equal(actions["modification_time"], pa.scalar(modified_from_millis))
+            files: list[dict[str, Any]] = actions.filter(recent).to_pylist()
         except (deltalake.exceptions.DeltaError, OSError) as exc:
             raise Unavailable(f"the lake can't be read: {type(exc).__name__}") from exc
-        for file in files:
-            file["modification_time"] = _moment(file["modification_time"])
         return files
 
     def _rows(self, path: str) -> Rows:
@@ -185,12 +183,6 @@ class LakeExit:
 
 def _of_keys(elements: Elements, keys: set[int]) -> Elements:
     return elements.take(np.flatnonzero(np.isin(elements.keys, np.fromiter(keys, np.uint64, len(keys)))))
-
-
-def _moment(value: Any) -> datetime:
-    if isinstance(value, datetime):
-        return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-    return datetime.fromtimestamp(int(value) / 1000, UTC)
 
 
 def _may_hold(file: Mapping[str, Any], located: Located) -> bool:

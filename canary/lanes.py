@@ -78,13 +78,13 @@ def number(text: str) -> int | None:
     return value if text and letters(value) == text else None
 
 
-@lru_cache(maxsize=64)
-def subjects(slice: int, slices: int, count: int) -> tuple[str, ...]:
-    """The ring of a slice: so many subjects whose events lie on it."""
+@lru_cache(maxsize=256)
+def subjects(slice: int, slices: int, count: int, ring: str = "probe") -> tuple[str, ...]:
+    """The ring of this name on a slice: so many subjects whose events lie on it."""
     found: list[str] = []
     tried = 0
     while len(found) < count:
-        text = f"probe-{letters(slice)}-{letters(tried)}"
+        text = f"{ring}-{letters(slice)}-{letters(tried)}"
         if slice_of(text, slices) == slice:
             found.append(text)
         tried += 1

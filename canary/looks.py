@@ -20,7 +20,6 @@ import redis
 from google.protobuf.message import DecodeError
 
 from canary import probes
-from canary.lanes import subjects
 from canary.probes import Fields, Probe
 from pipeline import frame
 from pipeline.backup.cursor import SWEEPS, Cursor
@@ -124,7 +123,7 @@ class RdsLooks:
     _connection: "psycopg.Connection[Any] | None" = field(default=None, repr=False)
 
     def look(self, wanted: Sequence[Probe]) -> Held:
-        rings = {subject for probe in wanted for subject in subjects(probe.slice, probe.slices, probe.ring)}
+        rings = {about for probe in wanted for about in probe.ring_subjects}
         query = (
             "SELECT event_id, tenant, source, type, subject, event_time, door, data FROM event_history"
             " WHERE tenant = %s AND entity = %s AND subject = ANY(%s) AND event_time >= %s AND source = %s"

@@ -28,6 +28,8 @@ MARK = "probe"
 ENTITY = "customer"
 TYPE = OrderPlaced.DESCRIPTOR.full_name
 STRUCT = "spillway_events_v1_order_placed"
+# More than the rounds for which a probe may be waited for: a subject is free again before its turn comes.
+RING_SUBJECTS = 256
 # In two scripts, with what a wrong encoding breaks first.
 _WORDS = ("crème brûlée", "жёлтый лист", 'quote " and \\ slash', "tab\tand line\nend", "")
 Fields = dict[str, str]
@@ -42,8 +44,10 @@ class Probe:
     door: Door
     slice: int
     sent_at: float
-    # The subjects of its lane's ring, and the number of slices: as they were when it was sent.
-    ring: int = 256
+    # The round that it was sent in.
+    turn: int
+    # The ring of subjects that it takes its own from: two canaries at once need two, since a subject has one state.
+    ring: str = "probe"
     slices: int = 16
 
     @property
@@ -52,7 +56,11 @@ class Probe:
 
     @property
     def subject(self) -> str:
-        return subjects(self.slice, self.slices, self.ring)[self.number % self.ring]
+        return self.ring_subjects[self.turn % RING_SUBJECTS]
+
+    @property
+    def ring_subjects(self) -> tuple[str, ...]:
+        return subjects(self.slice, self.slices, RING_SUBJECTS, f"{self.ring}-{self.door}")
 
     @property
     def time_micros(self) -> int:

@@ -129,9 +129,10 @@ class State:
         with self._db:
             self._db.execute("BEGIN")
             self._db.executemany(
-                "INSERT INTO probe (number, door, slice, slices, shards, sent_at) VALUES (?, ?, ?, ?, ?, ?)", rows
+                "INSERT INTO probe (number, door, slice, slices, shards, sent_at, turn) VALUES (?, ?, ?, ?, ?, ?, ?)", rows
             )
-            self.keep("next", str(self.next_number))
+            self.keep("next number", str(self.next_number))
+            self.keep("next turn", str(self.next_turn))
 
     def answered(self, opened: Iterable[Open]) -> None:
         rows = [(one.outcome, one.why[:500], one.probe.number) for one in opened]

@@ -7,7 +7,7 @@ contradicted. What nobody could look at speaks neither for nor against a hop. If
 faults, and each is told by the way that it explains.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -59,6 +59,8 @@ class Blame:
 
     suspects: tuple[Suspect, ...]
     sentence: str
+    # Cells that it explains.
+    failing: int = 0
 
 
 def way(door: Door, exit: str) -> tuple[str, ...]:
@@ -73,6 +75,11 @@ def way(door: Door, exit: str) -> tuple[str, ...]:
 
 def exits_of(door: Door) -> tuple[str, ...]:
     return EXITS if door == "http" else EXITS[:-1]
+
+
+def hops() -> tuple[str, ...]:
+    """Every hop that can be named."""
+    return tuple(dict.fromkeys(hop for door in DOORS for exit in exits_of(door) for hop in way(door, exit)))
 
 
 def _past(cell: Cell) -> frozenset[Suspect]:
@@ -93,7 +100,8 @@ def blame(cells: Sequence[Cell]) -> tuple[Blame, ...]:
     while failing:
         explained = {suspect: [cell for cell in failing if suspect in _past(cell)] for suspect in _all(failing) - working}
         if not explained:
-            found.append(Blame((), f"{_cells(failing)}, now and then, where others come through: no single hop explains it."))
+            sentence = f"{_cells(failing)}, now and then, where others come through: no single hop explains it."
+            found.append(Blame((), sentence, len(failing)))
             break
         most = max(len(of) for of in explained.values())
         first = min((each for each in explained if len(explained[each]) == most), key=_place_on_the_path)
@@ -102,7 +110,7 @@ def blame(cells: Sequence[Cell]) -> tuple[Blame, ...]:
         alike = [suspect for suspect in explained if explained[suspect] == of]
         wide = [suspect for suspect in alike if not suspect.shard]
         named = sorted(wide or alike, key=_place_on_the_path)
-        found.append(Blame(tuple(named), _sentence(named, of, cells)))
+        found.append(Blame(tuple(named), _sentence(named, of, cells), len(of)))
         failing = [cell for cell in failing if cell not in of]
     return tuple(found)
 
@@ -149,8 +157,3 @@ def _place(exit: str) -> int:
 
 def _and(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def by_hop(blames: Iterable[Blame]) -> Mapping[str, str]:
-    """Sentence by hop: each hop that is named at all."""
-    return {suspect.hop: each.sentence for each in blames for suspect in each.suspects}

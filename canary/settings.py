@@ -22,6 +22,10 @@ class CanarySettings:
     key: str = ""
     # A key that was revoked: it must be refused. Without one that check is left out, and says so.
     revoked_key: str = ""
+    # Where the process answers at /canary: what `spillway canary status` asks.
+    url: str = ""
+    # Where metric labels are read for personal data; empty: that place is left out. The trace store is that of [store] url.
+    prometheus_url: str = ""
     # A door that has not answered a round within this has not acknowledged it.
     door_seconds_max: float = 4.0
     # How often each exit is looked at while something is waited for, and how long a look may take.

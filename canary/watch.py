@@ -130,11 +130,9 @@ class Canary:
         self._stopping = True
 
     @property
-    def idle(self) -> bool:
-        """No round and no look is under way."""
-        return all(voice.future is None for voice in self.voices.values()) and all(
-            eye.asking is None for eye in self.eyes.values()
-        )
+    def answered(self) -> bool:
+        """No round is under way."""
+        return all(voice.future is None for voice in self.voices.values())
 
     # -- out
 

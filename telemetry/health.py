@@ -5,9 +5,12 @@ first act of a drain (TRAPS 11).
 """
 
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from telemetry.metrics import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE, Metrics
+
+JSON_CONTENT_TYPE = "application/json"
 
 
 class Health:
@@ -15,14 +18,16 @@ class Health:
 
     def __init__(self, metrics: Metrics, port: int, host: str = "127.0.0.1") -> None:
         self._ready = False
+        self._pages: dict[str, Callable[[], bytes]] = {}
         health = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 openmetrics = "application/openmetrics-text" in self.headers.get("Accept", "")
                 status, body = health._answer(self.path, metrics, openmetrics)
+                kind = OPENMETRICS_CONTENT_TYPE if openmetrics else TEXT_CONTENT_TYPE
                 self.send_response(status)
-                self.send_header("Content-Type", OPENMETRICS_CONTENT_TYPE if openmetrics else TEXT_CONTENT_TYPE)
+                self.send_header("Content-Type", JSON_CONTENT_TYPE if self.path in health._pages else kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -38,6 +43,10 @@ class Health:
     def set_ready(self, ready: bool) -> None:
         self._ready = ready
 
+    def add_page(self, path: str, say: Callable[[], bytes]) -> None:
+        """What this process alone can tell, as JSON. `say` is called in a thread of the port and must not wait."""
+        self._pages[path] = say
+
     def _answer(self, path: str, metrics: Metrics, openmetrics: bool) -> tuple[int, bytes]:
         if path == "/livez":
             return 200, b"ok\n"
@@ -45,6 +54,8 @@ class Health:
             return (200, b"ready\n") if self._ready else (503, b"not ready\n")
         if path == "/metrics":
             return 200, metrics.exposition(openmetrics=openmetrics)
+        if path in self._pages:
+            return 200, self._pages[path]()
         return 404, b"there is /livez, /readyz and /metrics\n"
 
     def close(self) -> None:

@@ -41,6 +41,8 @@ from telemetry.metrics import Metrics
 HELD, CONVICTED, UNKNOWN = "held", "convicted", "unknown"
 NAMES = ("broken event", "personal data", "refused keys", "old schema")
 FIRST_SECONDS = 10.0
+# One that is not known is tried again sooner.
+AGAIN_SECONDS = 30.0
 # As the first version of ProfileChanged had it, byte for byte: city = 1, country = 2.
 OLD_PROFILE = b"\x0a\x07Toronto\x12\x06Canada"
 OTHER_TENANT = "canary-other"
@@ -149,9 +151,11 @@ class Checks:
         try:
             verdict, sentence = future.result()
         except Exception as exc:  # noqa: BLE001 - what could not be looked at is not known
-            verdict, sentence = UNKNOWN, f"{type(exc).__name__}: {(str(exc).splitlines() or [''])[0][:200]}"
+            verdict, sentence = UNKNOWN, f"{type(exc).__name__}: {(str(exc).splitlines() or [''])[0][:200]}."
         self.state.check(Checked(name, now, verdict, sentence))
         self.metrics.counter(m.CANARY_CHECKS, check=name.replace(" ", "_"), verdict=verdict).inc()
+        if verdict == UNKNOWN:
+            self._due[name] = min(self._due[name], now + AGAIN_SECONDS)
         if verdict != HELD:
             say = self.log.error if verdict == CONVICTED else self.log.warning
             say("negative check", check=name, verdict=verdict, detail=sentence)

@@ -204,13 +204,15 @@ class BackupLooks:
     once: bool = False
     # Kept as they were sent: the backup of `web-events` holds JSON.
     as_sent: bool = False
+    # What was read is remembered for longer than anything is waited for: an object is read once, a probe is looked for again.
+    keep_seconds: float = 1_800.0
     _cursor: Cursor | None = None
     _swept_at: list[float] = field(default_factory=lambda: [0.0] * len(_SWEEPS))
     _held: list[tuple[datetime, str, Fields]] = field(default_factory=list)
 
     def look(self, wanted: Sequence[Probe]) -> Held:
         now, oldest = datetime.now(UTC), _oldest(wanted)
-        self._held = [one for one in self._held if one[0] >= oldest]
+        self._held = [one for one in self._held if one[0] >= now - timedelta(seconds=self.keep_seconds)]
         unread = self._unread(now, oldest)
         for stored in unread[:OBJECTS_MAX]:
             self._read(stored)

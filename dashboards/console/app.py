@@ -32,7 +32,7 @@ from starlette.responses import (
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from dashboards.console import boards, hop_map, panels, runbooks, searches, waterfall
+from dashboards.console import boards, canary_page, hop_map, panels, runbooks, searches, waterfall
 from dashboards.console.access import COOKIE, COOKIE_SECONDS, Guard, digest_of, is_same
 from dashboards.console.grafana import Dashboard, Dashboards
 from dashboards.console.layout import HERE, STATIC, Markup, html, notice, page, tag
@@ -60,6 +60,8 @@ class ConsoleSettings:
     # A file_sd file, or a folder of them: who should be scraped. None: what Prometheus knows is all there is.
     targets: Path | None = None
     runbooks: Path = runbooks.FOLDER
+    # The port of the canary's process; empty: there is none.
+    canary_url: str = ""
 
 
 def console(settings: ConsoleSettings) -> ASGIApp:
@@ -72,6 +74,7 @@ class _Console:
         self._boards = Dashboards(settings.dashboards)
         self._prometheus: Prometheus
         self._store: Store
+        self._canary_port: Source
 
     def app(self) -> Starlette:
         routes = [
@@ -82,6 +85,7 @@ class _Console:
             Route("/traces", self._traces),
             Route("/trace/{trace_id}", self._trace),
             Route("/logs", self._logs),
+            Route("/canary", self._canary),
             Route("/runbooks/{name}", self._runbook),
             Route("/login", self._login, methods=["GET", "POST"]),
             Route("/healthz", self._healthz),
@@ -97,6 +101,7 @@ class _Console:
     async def _life(self, _: Starlette) -> AsyncIterator[None]:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=32)) as session:
             self._prometheus = Prometheus(Source("Prometheus", self._settings.prometheus_url, session))
+            self._canary_port = Source("The canary", self._settings.canary_url, session)
             self._store = Store(Source("The trace store", self._settings.store_url, session))
             yield
 
@@ -237,6 +242,17 @@ class _Console:
             return searches.lines_found(await self._store.logs(searches.log_params(given, time.time()))), 200
         except Unanswered as exc:
             return notice(f"{_said(exc)}. Each process keeps its own log file meanwhile."), 200
+
+    async def _canary(self, request: Request) -> Response:
+        title = tag("h1", "Canary")
+        try:
+            async with asyncio.timeout(FIRST_RENDER_SECONDS_MAX):
+                body = await self._canary_port.read("/canary", (), canary_page.page)
+        except TimeoutError:
+            body = html(title, notice("The canary is slow to answer: what it knows is not known here. Load this page again."))
+        except Unanswered as exc:
+            body = html(title, notice(f"{_said(exc)}. Whether everything is delivered is not known. {EVENTS_ARE_WELL}"))
+        return self._page(request, "Canary", body, "/canary")
 
     async def _runbook(self, request: Request) -> Response:
         title, body, status = runbooks.page_of(request.path_params["name"], self._settings.runbooks)

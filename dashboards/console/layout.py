@@ -20,6 +20,7 @@ SHORTCUTS = (
     ("g then t", "traces"),
     ("g then l", "logs"),
     ("g then d", "dashboards"),
+    ("g then c", "canary"),
     ("/", "to the search field"),
     ("r", "refresh now"),
     ("p", "pause or resume refreshing"),
@@ -51,6 +52,7 @@ PAGES: tuple[Page, ...] = (
     Page("/dashboards", "Dashboards", "d"),
     Page("/traces", "Traces", "t"),
     Page("/logs", "Logs", "l"),
+    Page("/canary", "Canary", "c"),
 )
 
 

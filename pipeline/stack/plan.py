@@ -332,7 +332,13 @@ PARTS: tuple[Part, ...] = (
         "canary",
         "sends probes and looks for them at every exit",
         # The first to stop: what it has under way is still to be delivered, and it finds it there when it comes back.
-        ours("canary", "canary", stop_rank=0, needs=("provision", "postgres", "redis"), about="proves delivery"),
+        ours(
+            "canary",
+            "canary",
+            stop_rank=0,
+            needs=("provision", "grpc", "http", "transcoder", "redactor", "etl"),
+            about="proves delivery",
+        ),
         workers=lambda _: 1,
     ),
     Part(

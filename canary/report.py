@@ -7,12 +7,12 @@ happened to what was sent then, of both what is settled and what is under way.
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from canary.blame import EXITS, Blame, Cell, State, blame, exits_of
+from canary.blame import EXITS, Blame, Cell, State, Suspect, blame, exits_of
 from canary.exits import percentile
 from canary.judge import CONVICTING, GRAVITY, Verdict, worst
 from canary.lanes import DOORS, Door
@@ -79,6 +79,22 @@ class Report:
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def from_json(said: Mapping[str, Any]) -> Report:
+    """The way back. Raises: KeyError, TypeError, ValueError: that is no report."""
+    parts: dict[str, tuple[Any, ...]] = {
+        "rows": tuple(Row(**row) for row in said["rows"]),
+        "blames": tuple(
+            Blame(tuple(Suspect(**one) for one in each["suspects"]), each["sentence"], each["failing"]) for each in said["blames"]
+        ),
+        "doors": tuple((str(door), str(words)) for door, words in said["doors"]),
+        "cases": tuple(Case(**case) for case in said["cases"]),
+        "checks": tuple(Checked(**check) for check in said["checks"]),
+    }
+    made = Report(**{**said, **parts})
+    Outcome(made.outcome)
+    return made
 
 
 def report(canary: Canary, checks: Sequence[Checked], *, strips: bool = True) -> Report:
@@ -244,8 +260,8 @@ def _sentence(
     if outcome is Outcome.CONVICTED and not said:
         case = next(iter(canary.state.cases(1)), None)
         if case is not None:
-            ago = time.strftime("%H:%M:%S", time.gmtime(case.at))
-            said.append(f"Every exit delivers now; {case.event} was {case.verdict} at {case.exit} ({ago} UTC).")
+            at = time.strftime("%H:%M:%S", time.gmtime(case.at))
+            said.append(f"Every exit delivers now; {case.event} was {case.verdict} at {case.exit} ({at} UTC).")
     blind = {row.exit: row.blind for row in rows if row.blind}
     said += [f"{exit} can't be looked at: {why}." for exit, why in blind.items()]
     if canary.held_back_since:

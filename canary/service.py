@@ -57,7 +57,7 @@ class Service:
             self.checks.step()
             if clock() >= report_at:
                 report_at = clock() + REPORT_SECONDS
-                self.latest = self._report()
+                self.latest = self.report()
                 if seen(self.latest):
                     break
             stopping.wait(STEP_SECONDS)
@@ -71,7 +71,7 @@ class Service:
             self.canary.step()
             quiet.wait(STEP_SECONDS)
 
-    def _report(self) -> Report:
+    def report(self) -> Report:
         made = report(self.canary, self.checks.results())
         self.canary.state.forget_before(int(made.at // 60 - self.canary.settings.strip_hours * 60))
         blamed = {suspect.hop: each.failing for each in made.blames for suspect in each.suspects}

@@ -27,6 +27,7 @@ from telemetry.log import Logger
 from telemetry.metrics import Metrics
 
 SHARDS_SECONDS = 60.0
+SHARDS_WAIT_SECONDS = 5.0
 JUDGE_SECONDS = 1.0
 RECENT_MAX = 20_000
 # Until the shards are known.
@@ -107,7 +108,7 @@ class Canary:
         self._settled: dict[int, dict[str, Judgement]] = defaultdict(dict)
         self._next_round = self._next_shards = self._next_judge = float("-inf")
         self._mapping: Future[Mapping[str, Sequence[Shard]]] | None = None
-        self._stopping = False
+        self._began, self._stopping = clock(), False
         self._now: dict[tuple[int, str], Judgement] = {}
         metrics.gauge(m.CANARY_PENDING_EVENTS).set_function(lambda: float(len(self.open)))
 
@@ -115,7 +116,9 @@ class Canary:
         now = self.clock()
         self._know_shards(now)
         self._take_answers(now)
-        if not self._stopping and now >= self._next_round:
+        # The first round waits a moment for the shards, so that it goes onto each.
+        known = self.slots or now >= self._began + SHARDS_WAIT_SECONDS
+        if known and not self._stopping and now >= self._next_round:
             self._next_round = now + self.settings.interval_seconds
             self._send_round(now)
         for eye in self.eyes.values():

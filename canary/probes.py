@@ -17,13 +17,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from canary.lanes import Door, letters, number, subjects
 from pipeline.etl.plain import plain, rfc3339
-from pipeline.event import event_key
+from pipeline.event import CANARY_TENANT, event_key
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.gen.spillway.events.v1.acquisition_pb2 import OrderLine, OrderPlaced
 from pipeline.sdk.envelope import envelope
 from telemetry.tracing import trace_of
 
-TENANT = "canary"
+TENANT = CANARY_TENANT
 MARK = "probe"
 ENTITY = "customer"
 TYPE = OrderPlaced.DESCRIPTOR.full_name

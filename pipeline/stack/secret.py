@@ -5,12 +5,12 @@ import json
 import secrets
 from dataclasses import asdict, dataclass, fields
 
+from pipeline.event import CANARY_TENANT
 from pipeline.stack.folder import Folder, read_object, write_whole
 
 SECRET_BYTES = 24
 DEMO_TENANT = "demo"
 SERVICE_TENANT = "spillway"
-CANARY_TENANT = "canary"
 # Before there was a stack.
 REVOKED_AT = "2026-01-01T00:00:00+00:00"
 

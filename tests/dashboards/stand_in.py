@@ -49,6 +49,12 @@ LABEL_VALUES: dict[str, tuple[str, ...]] = {
     "signal": ("spans", "logs"),
     "verdict": ("whole", "partial"),
     "missing": ("", "redactor", "lake"),
+    "check": ("broken_event", "personal_data"),
+    "hop": ("grpc-door", "redactor", "lake"),
+}
+VERDICTS: dict[str, tuple[str, ...]] = {
+    m.CANARY_VERDICTS.name: ("delivered", "late", "lost"),
+    m.CANARY_CHECKS.name: ("held", "unknown"),
 }
 OUTCOMES: dict[str, tuple[str, ...]] = {
     m.KINESIS_WRITE_RECORDS.name: ("written", "throttled", "failed"),
@@ -56,6 +62,8 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     m.ETL_ROWS.name: ("loaded", "duplicate", "conflict", "dead"),
     m.TELEMETRY_ITEMS.name: ("shipped", "dropped", "failed"),
     m.STORE_ITEMS.name: ("stored", "refused", "expired"),
+    m.CANARY_SENT.name: ("accepted", "rejected"),
+    m.CANARY_LOOKS.name: ("looked", "failed"),
 }
 # Of a label set's values, those that mean trouble: they grow slowly.
 TROUBLE = frozenset(
@@ -71,6 +79,7 @@ TROUBLE = frozenset(
         "refused",
         "expired",
         "lost",
+        "late",
         "partial",
     )
 )
@@ -86,7 +95,7 @@ TROUBLE_METRICS = frozenset(
         m.BACKUP_AUDIT_FAILURES,
     )
 )
-PROCESSES = ("sdk", "http", "transcoder", "grpc", "redactor", "etl", "auditor", "store")
+PROCESSES = ("sdk", "http", "transcoder", "grpc", "redactor", "etl", "auditor", "canary", "store")
 _WRITER_OF = {"web-events": "http", "events": "grpc", "events-clean": "redactor"}
 MIB = 1 << 20
 # Gauges: the middle they swing about, in the metric's unit. A gauge that is not here swings about 1.
@@ -120,18 +129,19 @@ def label_sets(metric: Metric) -> list[dict[str, str]]:
     Raises:
         KeyError: a label that is not in `LABEL_VALUES`.
     """
-    values = [
-        OUTCOMES.get(metric.name, LABEL_VALUES[name]) if name == "outcome" else LABEL_VALUES[name] for name in metric.labels
-    ]
+    own = {"outcome": OUTCOMES, "verdict": VERDICTS}
+    values = [own.get(name, {}).get(metric.name, LABEL_VALUES[name]) for name in metric.labels]
     sets = [dict(zip(metric.labels, each, strict=True)) for each in itertools.product(*values)]
     # A whole trace misses nothing, a partial one misses a hop.
-    return [each for each in sets if "verdict" not in each or (each["verdict"] == "whole") == (each["missing"] == "")]
+    return [each for each in sets if "missing" not in each or (each["verdict"] == "whole") == (each["missing"] == "")]
 
 
 def process_of(metric: Metric, labels: dict[str, str]) -> tuple[str, ...]:
     """Who reports this label set."""
     if metric in (m.TELEMETRY_ITEMS, m.TELEMETRY_QUEUE_ITEMS):
         return PROCESSES
+    if metric.name.startswith("spillway_canary_"):
+        return ("canary",)
     if "part" in labels or "door" in labels:
         return (labels.get("part") or labels["door"],)
     if "exit" in labels:

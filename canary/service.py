@@ -35,7 +35,7 @@ CALLS = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "
 # delta-rs would try for minutes; a look that fails is tried again two seconds later.
 _LAKE_PATIENCE = {"timeout": "5s", "connect_timeout": "2s", "max_retries": "1", "retry_timeout": "5s"}
 STEP_SECONDS = 0.25
-REPORT_SECONDS = 2.0
+REPORT_SECONDS = 1.0
 
 
 @dataclass

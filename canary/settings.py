@@ -32,8 +32,8 @@ class CanarySettings:
     look_seconds: float = 2.0
     look_seconds_max: float = 8.0
     # A probe is late after `due`, lost after `lost`, and given up as unknown if nobody could look until `blind`.
-    due_seconds: float = 20.0
-    lost_seconds: float = 120.0
+    due_seconds: float = 15.0
+    lost_seconds: float = 300.0
     # Firehose gathers for minutes: its buffering interval, and some.
     backup_due_seconds: float = 420.0
     backup_lost_seconds: float = 840.0

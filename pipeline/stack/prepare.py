@@ -21,8 +21,8 @@ from pipeline.stack.processes import Identity, marked, sweep
 from pipeline.stack.secret import Secrets, make_secrets
 
 # How late a probe may be at an exit of this machine, and from then until it is lost.
-CANARY_DUE_SECONDS = 20.0
-CANARY_LOST_SECONDS = 100.0
+CANARY_DUE_SECONDS = 15.0
+CANARY_LOST_SECONDS = 285.0
 _ROOT = Path(__file__).resolve().parents[2]
 
 Say = Callable[[str], None]

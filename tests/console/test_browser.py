@@ -78,6 +78,7 @@ def test_the_tab_key_goes_through_a_page_in_the_order_in_which_it_is_read(seen: 
         "Dashboards",
         "Traces",
         "Logs",
+        "Canary",
         "Resume",
         "Theme",
         "Keyboard shortcuts",

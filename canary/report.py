@@ -97,13 +97,17 @@ def from_json(said: Mapping[str, Any]) -> Report:
     return made
 
 
-def report(canary: Canary, checks: Sequence[Checked], *, strips: bool = True) -> Report:
+Strips = Mapping[tuple[str, str], tuple[str, str]]
+
+
+def report(canary: Canary, checks: Sequence[Checked], drawn: Strips | None = None) -> Report:
+    """`drawn`: strips of a moment ago, where drawing them each time would cost too much."""
     now = canary.clock()
+    drawn = strips(canary, now) if drawn is None else drawn
     judged = list(_lately(canary, now))
     newest = _newest(judged)
     cells = [*_door_cells(canary), *_exit_cells(newest)]
     blames = blame(cells)
-    drawn = _strips(canary, now) if strips else {}
     rows = tuple(
         _row(canary, exit, door, judged, newest, drawn.get((exit, door), ("", "")), now)
         for exit in EXITS if exit in canary.eyes
@@ -171,7 +175,7 @@ def _door_cells(canary: Canary) -> Iterator[Cell]:
 
 
 def _row(
-    canary: Canary, exit: str, door: Door, judged: Sequence[Recent], newest: Newest, strips: tuple[str, str], now: float
+    canary: Canary, exit: str, door: Door, judged: Sequence[Recent], newest: Newest, drawn: tuple[str, str], now: float
 ) -> Row:
     ours = [one for one in judged if (one.exit, one.probe.door) == (exit, door)]
     known = [one for one in ours if one.verdict is not Verdict.WAITING]
@@ -192,12 +196,13 @@ def _row(
         looked_seconds=now - eye.worked if eye.worked else None,
         blind=eye.blind,
         due_seconds=canary.settings.deadlines(exit).due_seconds,
-        fine=strips[0],
-        coarse=strips[1],
+        fine=drawn[0],
+        coarse=drawn[1],
     )
 
 
-def _strips(canary: Canary, now: float) -> dict[tuple[str, str], tuple[str, str]]:
+def strips(canary: Canary, now: float) -> Strips:
+    """By exit and door: a letter a minute, and a letter every five minutes."""
     last, coarse_count = int(now // 60), int(canary.settings.strip_hours * 60 / COARSE_MINUTES)
     by_minute: dict[tuple[str, str, int], Verdict] = {}
 

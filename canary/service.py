@@ -14,7 +14,7 @@ from canary.checks import Checks
 from canary.lanes import Shard
 from canary.looks import BackupLooks, Exit, LakeLooks, RdsLooks, RedisLooks
 from canary.places import RealPlaces
-from canary.report import Report, report
+from canary.report import Report, Strips, report, strips
 from canary.send import GrpcSender, HttpSender
 from canary.settings import CanarySettings
 from canary.state import State
@@ -36,6 +36,8 @@ CALLS = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "
 _LAKE_PATIENCE = {"timeout": "5s", "connect_timeout": "2s", "max_retries": "1", "retry_timeout": "5s"}
 STEP_SECONDS = 0.25
 REPORT_SECONDS = 1.0
+# A day of minutes is read for them.
+STRIPS_SECONDS = 15.0
 
 
 @dataclass
@@ -46,6 +48,8 @@ class Service:
     checks: Checks
     metrics: Metrics
     latest: Report | None = None
+    _strips: Strips = field(default_factory=dict)
+    _strips_at: float = float("-inf")
     _ends: list[Callable[[], None]] = field(default_factory=list)
 
     def run(self, stopping: threading.Event, seen: Callable[[Report], bool] = lambda _: False) -> None:
@@ -72,7 +76,10 @@ class Service:
             quiet.wait(STEP_SECONDS)
 
     def report(self) -> Report:
-        made = report(self.canary, self.checks.results())
+        now = self.canary.clock()
+        if now >= self._strips_at + STRIPS_SECONDS:
+            self._strips, self._strips_at = strips(self.canary, now), now
+        made = report(self.canary, self.checks.results(), self._strips)
         self.canary.state.forget_before(int(made.at // 60 - self.canary.settings.strip_hours * 60))
         blamed = {suspect.hop: each.failing for each in made.blames for suspect in each.suspects}
         for hop in hops():

@@ -247,7 +247,7 @@ class _Console:
         title = tag("h1", "Canary")
         try:
             async with asyncio.timeout(FIRST_RENDER_SECONDS_MAX):
-                body = await self._canary_port.read("/canary", (), canary_page.page)
+                body = await self._canary_port.read("/canary", (), lambda said: canary_page.page(said, time.time()))
         except TimeoutError:
             body = html(title, notice("The canary is slow to answer: what it knows is not known here. Load this page again."))
         except Unanswered as exc:

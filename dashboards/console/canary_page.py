@@ -30,13 +30,18 @@ WORDS: Mapping[str, tuple[str, str]] = {
 }
 _STATE_OF = {word: state for word, state in WORDS.values()}
 TOLD_STRETCHES_MAX = 6
+# A report that is older is one of a canary that hangs.
+STALE_SECONDS = 30.0
 
 
-def page(said: Mapping[str, Any]) -> Markup:
-    """Raises: KeyError, TypeError, ValueError: that is no report of a canary."""
+def page(said: Mapping[str, Any], now: float) -> Markup:
+    """`now`: seconds since 1970. Raises: KeyError, TypeError, ValueError: that is no report of a canary."""
     if not said:
         return html(tag("h1", "Canary"), notice("The canary has just begun: nothing is known yet.", "quiet"))
-    outcome = str(said["outcome"])
+    old_seconds = now - float(said["at"])
+    hangs = old_seconds > STALE_SECONDS
+    stale = notice(f"The canary hangs: this is what it knew {duration(old_seconds)} ago.") if hangs else Markup("")
+    outcome = "unknown" if hangs else str(said["outcome"])
     verdict = tag(
         "section",
         tag("strong", TITLES[outcome]),
@@ -51,7 +56,7 @@ def page(said: Mapping[str, Any]) -> Markup:
         f"{said['sent']} sent, {said['pending']} under way. As of {_clock(said['at'])} UTC."
     )
     return html(
-        tag("h1", "Canary"), verdict, tag("p", about, class_="quiet"), _exits(said["rows"], float(said["at"]), said),
+        tag("h1", "Canary"), stale, verdict, tag("p", about, class_="quiet"), _exits(said["rows"], float(said["at"]), said),
         tag("h2", "What must not happen"), _checks(said["checks"]), tag("h2", "Cases by name"), _cases(said["cases"]),
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from telemetry import metrics as m
 from tests.canary.world import Copy, Fault, World, canary_in, pass_time, said
 
 T = TypeVar("T")
-LONG_SECONDS = 1_200.0
+LONG_SECONDS = 600.0
 
 
 def outcome(found: Report) -> str:

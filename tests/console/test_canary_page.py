@@ -41,6 +41,12 @@ async def test_a_canary_that_does_not_answer_is_not_green() -> None:
         assert not list(one for one in (await shown(body)).all("section") if "state-ok" in one.get("class", ""))
 
 
+async def test_a_canary_that_hangs_is_not_green_though_it_was() -> None:
+    said = reported(HELD).json()
+    parsed = await shown(said | {"at": said["at"] - 600.0})
+    assert ("The canary hangs: this is what it knew 10" in parsed.words, "Not known" in parsed.words) == (True, True)
+
+
 async def test_whatever_an_event_is_called_it_becomes_no_markup() -> None:
     said = reported(LOSING).json()
     said["sentence"] = said["cases"][0]["event"] = said["checks"][0]["sentence"] = HOSTILE

@@ -52,6 +52,8 @@ class Deadlines:
     lost_seconds: float = 120.0
     # Not seen and nobody could look: after so long that is the final word.
     blind_seconds: float = 900.0
+    # After a deadline somebody must have looked within this, or nothing is known.
+    look_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ def judge(
     """`once`: this exit promises to hold one of each; the backup does not (Firehose repeats, TRAPS 27)."""
     due, lost, blind = (sent_at + seconds for seconds in (deadlines.due_seconds, deadlines.lost_seconds, deadlines.blind_seconds))
     if seen.seen_at is None:
-        return _unseen(acknowledged, seen, now, due, lost, blind)
+        return _unseen(acknowledged, seen, now, due, lost, blind, deadlines.look_seconds)
     findings = set[Verdict]()
     late = acknowledged and seen.absent_at is not None and seen.absent_at >= due
     if late:
@@ -148,7 +150,9 @@ def judge(
     return Judgement(frozenset(findings or {Verdict.DELIVERED}), settled, fresh_seconds, seen.differs)
 
 
-def _unseen(acknowledged: bool, seen: Sightings, now: float, due: float, lost: float, blind: float) -> Judgement:
+def _unseen(
+    acknowledged: bool, seen: Sightings, now: float, due: float, lost: float, blind: float, look_seconds: float
+) -> Judgement:
     if not acknowledged:
         over = _looked(seen, lost) or now >= blind
         return Judgement(frozenset({Verdict.UNKNOWN if over else Verdict.WAITING}), over)
@@ -157,7 +161,7 @@ def _unseen(acknowledged: bool, seen: Sightings, now: float, due: float, lost: f
     if _looked(seen, due):
         return Judgement(frozenset({Verdict.LATE}), now >= blind)
     # Nobody has looked since the due time: it is there, or it is not.
-    verdict = Verdict.UNKNOWN if now >= due else Verdict.WAITING
+    verdict = Verdict.UNKNOWN if now >= due + look_seconds else Verdict.WAITING
     return Judgement(frozenset({verdict}), now >= blind)
 
 

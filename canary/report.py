@@ -266,14 +266,16 @@ def _sentence(
         case = next(iter(canary.state.cases(1)), None)
         if case is not None:
             at = time.strftime("%H:%M:%S", time.gmtime(case.at))
-            said.append(f"Every exit delivers now; {case.event} was {case.verdict} at {case.exit} ({at} UTC).")
+            which = "that can be looked at " if any(row.blind for row in rows) else ""
+            said.append(f"Every exit {which}delivers now; {case.event} was {case.verdict} at {case.exit} ({at} UTC).")
     blind = {row.exit: row.blind for row in rows if row.blind}
     said += [f"{exit} can't be looked at: {why}." for exit, why in blind.items()]
     if canary.held_back_since:
         said.append(f"No probe is sent since {now - canary.held_back_since:.0f} s: {len(canary.open)} are under way.")
-    said += [f"{check.name} is not known: {check.sentence}" for check in checks if check.verdict == Outcome.UNKNOWN]
+    if outcome is Outcome.UNKNOWN:
+        said += [f"{check.name} is not known: {check.sentence}" for check in checks if check.verdict == Outcome.UNKNOWN]
     silent = sorted({f"{row.exit} through {row.door}" for row in rows if row.verdict == Verdict.UNKNOWN and not row.blind})
-    if silent and outcome is not Outcome.HELD:
+    if silent and outcome is Outcome.UNKNOWN:
         said.append(f"Nothing is known yet of {', '.join(silent)}.")
     if said:
         return " ".join(said)

@@ -94,7 +94,7 @@ def _expected(truth: Truth, looked: list[float], now: float) -> frozenset[Verdic
             return frozenset({Verdict.LOST})
         if any(at >= due for at in looked):
             return frozenset({Verdict.LATE})
-        return frozenset({Verdict.UNKNOWN if now >= due else Verdict.WAITING})
+        return frozenset({Verdict.UNKNOWN if now >= due + DEADLINES.look_seconds else Verdict.WAITING})
     found = set()
     before = [at for at in looked if at < seen[0]]
     if truth.acknowledged and any(at >= due for at in before):

@@ -160,6 +160,16 @@ def test_a_cut_field_is_named() -> None:
     assert {"fields: data.order_id"} == {case.detail for case in canary.state.cases()}
 
 
+def test_a_hop_that_is_blamed_is_blamed_at_every_moment() -> None:
+    """Between a deadline and the look that follows it, nothing new is known: that is no reason to fall silent."""
+    world = World(faults=[drop(("lake",))])
+    canary = canary_in(world)
+    pass_time(world, canary, 40.0)
+    for _ in range(20):
+        pass_time(world, canary, 1.0)
+        assert [(Suspect("lake"),)] == [each.suspects for each in said(canary).blames]
+
+
 @pytest.mark.parametrize("exit", EXITS)
 def test_total_loss_at_an_exit_is_reported_within_30_seconds(exit: str) -> None:
     world = World()
@@ -233,7 +243,7 @@ def test_what_was_lost_stays_convicted_for_a_while_and_says_that_it_is_over() ->
     found = said(canary)
     assert ("convicted", ()) == (found.outcome, found.blames)
     assert found.sentence.startswith("Every exit delivers now; canary-")
-    pass_time(world, canary, 700.0)
+    pass_time(world, canary, 450.0)
     assert "held" == said(canary).outcome
 
 

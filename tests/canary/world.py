@@ -25,7 +25,7 @@ from telemetry.log import Logger
 from telemetry.metrics import Metrics
 
 DELAY_SECONDS = 3.0
-STEP_SECONDS = 1.0
+STEP_SECONDS = 2.0
 SETTINGS = CanarySettings(
     key="spw_a_b", due_seconds=20.0, lost_seconds=60.0, backup_due_seconds=20.0, backup_lost_seconds=60.0, blind_seconds=300.0
 )

@@ -15,6 +15,8 @@ from canary.lanes import DOORS, Door, Slot
 from telemetry.hops import BY_NAME, HOPS
 
 WEB_BACKUP = "web-backup"
+# More would not be read.
+SHARDS_NAMED_MAX = 2
 EXITS = ("lake", "rds", "redis", "backup", WEB_BACKUP)
 # The stream that a hop reads, or writes; its shard is where the hop may be stuck.
 _STREAM_OF = {"http-door": "web-events", "transcoder": "web-events", "grpc-door": "events", "redactor": "events",
@@ -125,30 +127,38 @@ def _all(cells: Iterable[Cell]) -> frozenset[Suspect]:
 
 def _sentence(named: Sequence[Suspect], failing: Sequence[Cell], cells: Sequence[Cell]) -> str:
     blamed = " or ".join(suspect.words for suspect in named)
-    elsewhere = [cell for cell in cells if cell.state is State.WORKS]
-    contrast = f"; {_cells(elsewhere, works=True)}" if elsewhere else "; nothing comes through anywhere"
-    blind = sorted({cell.exit for cell in cells if cell.state is State.UNKNOWN and cell.exit})
-    unknown = f"; of {_and(blind)} nothing is known" if blind else ""
-    return f"{blamed}: {_cells(failing)}{contrast}{unknown}."
+    blind = sorted({cell.exit for cell in cells if cell.state is State.UNKNOWN and cell.exit}, key=_place)
+    unknown = [f"of {_and(blind)} nothing is known"] if blind else []
+    contrast = _contrast(failing, [cell for cell in cells if cell.state is State.WORKS and cell.exit])
+    return f"{blamed}: {'; '.join([_cells(failing), *contrast, *unknown])}."
 
 
-def _cells(cells: Sequence[Cell], *, works: bool = False) -> str:
+def _contrast(failing: Sequence[Cell], working: Sequence[Cell]) -> list[str]:
+    """What does come through, by what it differs in: the door, the shard, the exit."""
+    exits = {cell.exit for cell in failing}
+    beside = [cell for cell in working if cell.exit in exits]
+    doors = sorted({cell.door for cell in beside} - {cell.door for cell in failing})
+    shards = sorted({_shard(cell) for cell in beside} - {_shard(cell) for cell in failing} - {""})
+    others = sorted({cell.exit for cell in working} - exits, key=_place)
+    told = [f"what came through the {door} door is there" for door in doors]
+    told += [f"what goes by {_and(shards)} is there"] if shards else []
+    told += [f"{_and(others)} {'have' if len(others) > 1 else 'has'} all of it"] if others else []
+    return told or ["nothing comes through anywhere"]
+
+
+def _cells(cells: Sequence[Cell]) -> str:
     doors, exits = sorted({cell.door for cell in cells}), sorted({cell.exit for cell in cells}, key=_place)
-    shards = sorted({cell.slot.shard("events") for cell in cells} - {""})
+    shards = sorted({_shard(cell) for cell in cells} - {""})
     through = "both doors" if len(doors) == len(DOORS) else f"the {doors[0]} door"
     at = [exit for exit in exits if exit]
-    on = f" on {_and(shards)}" if shards and len(shards) <= 2 else ""
     if not at:
-        return (
-            f"{through} {'answers' if works else 'acknowledges nothing'}"
-            if len(doors) == 1
-            else (f"{through} {'answer' if works else 'acknowledge nothing'}")
-        )
-    return (
-        f"{_and(at)} {'have' if len(at) > 1 else 'has'} what came through {through}{on}"
-        if works
-        else (f"{_and(at)} {'miss' if len(at) > 1 else 'misses'} what came through {through}{on}")
-    )
+        return f"{through} {'acknowledges' if len(doors) == 1 else 'acknowledge'} nothing"
+    on = f" on {_and(shards)}" if 0 < len(shards) <= SHARDS_NAMED_MAX else ""
+    return f"{_and(at)} {'miss' if len(at) > 1 else 'misses'} what came through {through}{on}"
+
+
+def _shard(cell: Cell) -> str:
+    return cell.slot.shard("events")
 
 
 def _place(exit: str) -> int:

@@ -71,12 +71,28 @@ def test_a_single_stuck_shard_is_named_with_its_stream(hop: str, suspects: list[
     assert suspects[0].shard in found.sentence
 
 
-def test_the_sentence_says_what_fails_and_what_does_not() -> None:
-    (found,) = blame(broken("redis"))
-    assert (
-        "Redis (redis): redis misses what came through both doors on events-0 and events-1; "
-        "lake, rds, backup and web-backup have what came through both doors on events-0 and events-1."
-    ) == found.sentence
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (
+            broken("redis"),
+            "Redis (redis): redis misses what came through both doors on events-0 and events-1; "
+            "lake, rds, backup and web-backup have all of it.",
+        ),
+        (
+            broken("transcoder"),
+            "Transcoder (transcoder): lake, rds, redis and backup miss what came through the http door on events-0 and events-1; "
+            "what came through the grpc door is there; web-backup has all of it.",
+        ),
+        (
+            broken("redactor", at=1),
+            "Redactor (redactor) at events-1 of events or ETL (etl) at events-clean-1 of events-clean: lake, rds and redis miss "
+            "what came through both doors on events-1; what goes by events-0 is there; backup and web-backup have all of it.",
+        ),
+    ],
+)
+def test_the_sentence_says_what_fails_and_what_does_not(found: list[Cell], sentence: str) -> None:
+    assert [sentence] == [each.sentence for each in blame(found)]
 
 
 def test_nobody_is_blamed_while_all_comes_through() -> None:

@@ -159,7 +159,7 @@ def test_total_loss_at_an_exit_is_reported_within_30_seconds_and_the_hop_is_name
             return missing.items() <= now.items() and [hops] == blamed(canary)
 
         took = seconds_until(reported, TOTAL_LOSS_SECONDS_MAX, lambda: told(canary))
-    print(f"{sorted(exits)}: reported after {took:.1f} s: {said(canary).get('sentence')}")
+        print(f"{sorted(exits)}: reported after {took:.1f} s: {said(canary).get('sentence')}")
     wait_until(lambda: well(canary), lambda: told(canary), WELL_SECONDS_MAX)
     assert set() == convictions(canary, began)
 
@@ -175,10 +175,10 @@ def test_an_exit_that_is_down_is_unknown_within_30_seconds_and_nothing_is_called
             return bool(rows) and all(row["blind"] and row["verdict"] == "unknown" for row in rows)
 
         took = seconds_until(reported, TOTAL_LOSS_SECONDS_MAX, lambda: told(canary))
+        print(f"Redis down: unknown after {took:.1f} s: {said(canary).get('sentence')}")
     finally:
         canary.release("redis")
         canary.wait_ready("redis", 60.0)
-    print(f"Redis down: unknown after {took:.1f} s: {said(canary).get('sentence')}")
     wait_until(lambda: well(canary), lambda: told(canary), WELL_SECONDS_MAX)
     assert set() == convictions(canary, began)
 

@@ -92,6 +92,8 @@ class LakeLooks:
     def _paths(self, oldest: datetime) -> set[str]:
         """Files of the canary's partition that can hold what is waited for."""
         files = pa.table(self.lake.table().get_add_actions(flatten=True))
+        if not files.num_rows:
+            return set()
         ours = pc.and_(pc.equal(files["partition.tenant"], probes.TENANT), pc.equal(files["partition.type"], probes.TYPE))
         if "max.event_time" in files.column_names:
             recent = pc.greater_equal(pc.cast(files["max.event_time"], pa.timestamp("us", "UTC")), pa.scalar(oldest))

@@ -78,9 +78,9 @@ class Service:
     def report(self) -> Report:
         now = self.canary.clock()
         if now >= self._strips_at + STRIPS_SECONDS:
+            self.canary.state.forget_before(int(now // 60 - self.canary.settings.strip_hours * 60))
             self._strips, self._strips_at = strips(self.canary, now), now
         made = report(self.canary, self.checks.results(), self._strips)
-        self.canary.state.forget_before(int(made.at // 60 - self.canary.settings.strip_hours * 60))
         blamed = {suspect.hop: each.failing for each in made.blames for suspect in each.suspects}
         for hop in hops():
             self.metrics.gauge(m.CANARY_BLAMED_EVENTS, hop=hop).set(blamed.get(hop, 0))

@@ -110,6 +110,9 @@ class Canary:
         self._mapping: Future[Mapping[str, Sequence[Shard]]] | None = None
         self._began, self._stopping = clock(), False
         self._now: dict[tuple[int, str], Judgement] = {}
+        # Of what is open, what was told as a case already.
+        self._told: dict[tuple[int, str], set[Verdict]] = defaultdict(set)
+        self._recent_seconds = settings.lately_seconds + max(settings.lost_seconds, settings.backup_lost_seconds)
         metrics.gauge(m.CANARY_PENDING_EVENTS).set_function(lambda: float(len(self.open)))
 
     def step(self) -> None:
@@ -328,6 +331,10 @@ class Canary:
                 settled = self._settled.pop(one.probe.number, {})
                 self.state.settle(one, {exit: judged.verdict for exit, judged in settled.items()})
                 del self.open[one.probe.number]
+                for exit in exits:
+                    self._told.pop((one.probe.number, exit), None)
+        while self.recent and self.recent[0].probe.sent_at < now - self._recent_seconds:
+            self.recent.popleft()
         for (exit, door), count in overdue.items():
             self._metrics.gauge(m.CANARY_OVERDUE_EVENTS, exit=exit, door=door).set(count)
 
@@ -338,7 +345,8 @@ class Canary:
             self._metrics.counter(m.CANARY_VERDICTS, exit=exit, door=one.probe.door, verdict=verdict.value).inc()
 
     def _convict(self, one: Open, exit: str, judged: Judgement, now: float) -> None:
-        for verdict in CONVICTING & judged.findings:
+        for verdict in (CONVICTING & judged.findings) - self._told[one.probe.number, exit]:
+            self._told[one.probe.number, exit].add(verdict)
             detail = f"fields: {', '.join(judged.differs)}" if verdict is Verdict.CORRUPTED else ""
             case = Case(now, one.probe.id, one.probe.door, exit, verdict.value, detail)
             # In an outage all are late: the gauge and the strip tell that better than a line for each.

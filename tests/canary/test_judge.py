@@ -10,7 +10,7 @@ import pytest
 from canary.judge import NOTHING, Judgement, Look, Sightings, Verdict, differences, fold, judge, phantoms, worst
 from tests.canary.histories import DEADLINES, SENT_AT, History, history
 
-HISTORIES = tuple(map(history, range(3_000)))
+HISTORIES = tuple(map(history, range(2_500)))
 
 
 def look(at: float, copies: int | None, *differs: str, overtaken: bool = False) -> Look:
@@ -118,7 +118,7 @@ def _names(verdicts: frozenset[Verdict]) -> str:
     return "+".join(sorted(verdicts))
 
 
-def test_of_three_thousand_seeded_histories_none_is_confused_and_every_class_occurs_often() -> None:
+def test_of_2500_seeded_histories_none_is_confused_and_every_class_occurs_often() -> None:
     assert Counter() == confusions(histories=HISTORIES)
     often = Counter(verdict for made in HISTORIES for verdict in made.expected)
     classes = set(Verdict) - {Verdict.PHANTOM}

@@ -21,7 +21,7 @@ from telemetry import metrics as m
 from tests.canary.world import Copy, Fault, World, canary_in, pass_time, said
 
 T = TypeVar("T")
-LONG_SECONDS = 600.0
+LONG_SECONDS = 400.0
 
 
 def outcome(found: Report) -> str:
@@ -146,7 +146,7 @@ def test_a_mutant_is_convicted_of_what_it_does_and_the_hop_is_named(name: str) -
     fault, cases, hops = MUTANTS[name]
     world = World(faults=[fault])
     canary = canary_in(world)
-    pass_time(world, canary, 180.0)
+    pass_time(world, canary, 100.0)
     found = said(canary)
     assert ("convicted", cases) == (found.outcome, verdicts(canary)), found.sentence
     if hops:

@@ -25,7 +25,7 @@ BOARDS = (
 
 
 def paths(filled: Live) -> list[str]:
-    return ["/", "/dashboards", *(f"/d/{uid}" for uid in BOARDS), "/traces", "/logs", f"/trace/{filled.told['slow'].trace_id}",
+    return ["/", "/dashboards", *(f"/d/{uid}" for uid in BOARDS), "/traces", "/logs", "/canary", f"/trace/{filled.told['slow'].trace_id}",
             "/runbooks/lake"]  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def test_the_tab_key_goes_through_a_page_in_the_order_in_which_it_is_read(seen: 
         "Resume",
         "Theme",
         "Keyboard shortcuts",
-    ] == names[:9]
+    ] == names[:10]
     assert names.index("HTTP door") < names.index("About Events taken in")
 
 

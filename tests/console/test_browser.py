@@ -25,8 +25,8 @@ BOARDS = (
 
 
 def paths(filled: Live) -> list[str]:
-    return ["/", "/dashboards", *(f"/d/{uid}" for uid in BOARDS), "/traces", "/logs", "/canary", f"/trace/{filled.told['slow'].trace_id}",
-            "/runbooks/lake"]  # fmt: skip
+    trace = f"/trace/{filled.told['slow'].trace_id}"
+    return ["/", "/dashboards", *(f"/d/{uid}" for uid in BOARDS), "/traces", "/logs", "/canary", trace, "/runbooks/lake"]
 
 
 UNITS = [(value, unit) for value, unit, decimals, _ in CASES if value is not None and math.isfinite(value) and decimals is None]

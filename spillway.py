@@ -25,6 +25,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "send": ("pipeline.sdk.command", "Send events of your own."),
     "explain": ("pipeline.explain.command", "Say where one event is: every hop, every exit, or the dead letters."),
     "trace": ("pipeline.explain.trace", "Show a trace: the time at each hop, where it waits or died, and why."),
+    "canary": ("canary.command", "Prove delivery from outside: probes through every door, looked for at every exit."),
     "ledger": ("canary.ledger.command", "Account for every acknowledged event: what is lost, doubled or not known, and where."),
     "keys": ("pipeline.doors.commands", "Add, list and revoke API keys."),
     "dlq": ("pipeline.dead_letters.commands", "List, read and redrive dead letters."),
@@ -39,7 +40,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 _ABOUT_THE_STACK = ("up", "status", "down", "doctor", "demo")
 
 
-_READS_AWS = ("explain", "ledger", "dlq", "backup", "replay", "lake", "rebuild")
+_READS_AWS = ("canary", "ledger", "explain", "dlq", "backup", "replay", "lake", "rebuild")
 # A shell that sets one of these means that AWS, local or real.
 _SAYS_WHICH_AWS = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ROLE_ARN")
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dashboards import capacity, cost, delivery, hop_pages, itself, ledger, overview
+from dashboards import canary, capacity, cost, delivery, hop_pages, itself, ledger, overview
 from dashboards.grafana import as_json
 from dashboards.page import Page
 from dashboards.queries import JSON_FOLDER
@@ -13,7 +13,16 @@ from dashboards.queries import JSON_FOLDER
 
 def pages() -> tuple[Page, ...]:
     """In the order of the menu."""
-    return (overview.page(), *hop_pages.pages(), delivery.page(), ledger.page(), capacity.page(), cost.page(), itself.page())
+    return (
+        overview.page(),
+        *hop_pages.pages(),
+        delivery.page(),
+        canary.page(),
+        ledger.page(),
+        capacity.page(),
+        cost.page(),
+        itself.page(),
+    )
 
 
 def generated() -> dict[str, str]:

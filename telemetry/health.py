@@ -18,16 +18,16 @@ class Health:
 
     def __init__(self, metrics: Metrics, port: int, host: str = "127.0.0.1") -> None:
         self._ready = False
-        self._told: dict[str, Callable[[], bytes]] = {}
+        self._pages: dict[str, Callable[[], bytes]] = {}
         health = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 openmetrics = "application/openmetrics-text" in self.headers.get("Accept", "")
                 status, body = health._answer(self.path, metrics, openmetrics)
+                kind = OPENMETRICS_CONTENT_TYPE if openmetrics else TEXT_CONTENT_TYPE
                 self.send_response(status)
-                text = OPENMETRICS_CONTENT_TYPE if openmetrics else TEXT_CONTENT_TYPE
-                self.send_header("Content-Type", JSON_CONTENT_TYPE if self.path in health._told else text)
+                self.send_header("Content-Type", JSON_CONTENT_TYPE if self.path in health._pages else kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -43,9 +43,9 @@ class Health:
     def set_ready(self, ready: bool) -> None:
         self._ready = ready
 
-    def tell(self, path: str, body: Callable[[], bytes]) -> None:
-        """Answer this path with JSON that is made when it is asked for, on a thread of its own."""
-        self._told[path] = body
+    def add_page(self, path: str, say: Callable[[], bytes]) -> None:
+        """What this process alone can tell, as JSON. `say` is called in a thread of the port and must not wait."""
+        self._pages[path] = say
 
     def _answer(self, path: str, metrics: Metrics, openmetrics: bool) -> tuple[int, bytes]:
         if path == "/livez":
@@ -54,8 +54,8 @@ class Health:
             return (200, b"ready\n") if self._ready else (503, b"not ready\n")
         if path == "/metrics":
             return 200, metrics.exposition(openmetrics=openmetrics)
-        if path in self._told:
-            return 200, self._told[path]()
+        if path in self._pages:
+            return 200, self._pages[path]()
         return 404, b"there is /livez, /readyz and /metrics\n"
 
     def close(self) -> None:

@@ -186,6 +186,41 @@ TRACES_JUDGED = Metric(
     ("verdict", "missing"),
 )
 
+CANARY_SENT = Metric(
+    "spillway_canary_sent_total",
+    "counter",
+    "Probes by what the door said of them: accepted, rejected, unanswered; held_back: not sent, since too many are under way.",
+    ("door", "outcome"),
+)
+CANARY_VERDICTS = Metric(
+    "spillway_canary_verdicts_total",
+    "counter",
+    "Probes at an exit by what became of them, once nothing more is waited for.",
+    ("exit", "door", "verdict"),
+)
+CANARY_FRESHNESS_SECONDS = Metric(
+    "spillway_canary_freshness_seconds",
+    "histogram",
+    "From sending a probe to seeing it at an exit.",
+    ("exit", "door"),
+    FRESHNESS_BUCKETS_SECONDS,
+)
+CANARY_OVERDUE_EVENTS = Metric(
+    "spillway_canary_overdue_events", "gauge", "Probes that should be at an exit by now and are not.", ("exit", "door")
+)
+CANARY_BLAMED_EVENTS = Metric(
+    "spillway_canary_blamed_events", "gauge", "Probes that fail now by a pattern that names this hop.", ("hop",)
+)
+CANARY_LOOKS = Metric("spillway_canary_looks_total", "counter", "Looks at an exit: looked, failed.", ("exit", "outcome"))
+CANARY_LOOK_SECONDS = Metric("spillway_canary_look_seconds", "histogram", "Duration of one look that worked.", ("exit",))
+CANARY_LOOKED = Metric(
+    "spillway_canary_looked_timestamp_seconds", "gauge", "When the exit was last looked at with success.", ("exit",)
+)
+CANARY_CHECKS = Metric(
+    "spillway_canary_checks_total", "counter", "Negative checks: held, convicted, unknown.", ("check", "verdict")
+)
+CANARY_PENDING_EVENTS = Metric("spillway_canary_pending_events", "gauge", "Probes that are not settled at every exit.")
+
 CATALOGUE: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
 

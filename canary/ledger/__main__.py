@@ -68,7 +68,7 @@ def _serve(telemetry: Telemetry, settings: Settings, own: LedgerSettings) -> Non
     court = Court(exits, Backup(objects), streams, telemetry.log)
     service = Service(objects, exits, court, Teller(telemetry.metrics, telemetry.log), own)
     if telemetry.health is not None:
-        telemetry.health.tell("/ledger.json", service.told)
+        telemetry.health.add_page("/ledger.json", service.told)
     telemetry.set_ready(True)
     telemetry.log.info("started", health_port=telemetry.health.port if telemetry.health else None)
     service.run(stopping)

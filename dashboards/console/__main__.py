@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8088)
     parser.add_argument("--prometheus", default="http://127.0.0.1:9090", metavar="URL")
     parser.add_argument("--store", default="http://127.0.0.1:4318", metavar="URL", help="the trace store's HTTP port")
+    parser.add_argument("--canary", default="", metavar="URL", help="the health port of the canary's process")
     parser.add_argument("--ledger", default="", metavar="URL", help="the ledger's health port")
     parser.add_argument("--token", default="", help=f"or {TOKEN_VARIABLE}, which other users can't see in the process list")
     parser.add_argument("--health-port", type=int, default=None, help="/livez, /readyz and /metrics of this process")
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_REFUSED
     settings = ConsoleSettings(
         chosen.prometheus, chosen.store, chosen.host, chosen.port, token, chosen.dashboards, chosen.targets, chosen.runbooks,
-        chosen.ledger,
+        chosen.canary, chosen.ledger,
     )  # fmt: skip
     endpoint = TelemetrySettings(otlp_endpoint=os.environ.get("SPILLWAY_TELEMETRY_OTLP_ENDPOINT", ""))
     telemetry = Telemetry.begin("console", os.environ.get("SPILLWAY_WORKER", "console"), endpoint, health_port=chosen.health_port)

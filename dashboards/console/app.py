@@ -32,7 +32,7 @@ from starlette.responses import (
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from dashboards.console import boards, hop_map, ledger, panels, runbooks, searches, waterfall
+from dashboards.console import boards, canary_page, hop_map, ledger, panels, runbooks, searches, waterfall
 from dashboards.console.access import COOKIE, COOKIE_SECONDS, Guard, digest_of, is_same
 from dashboards.console.grafana import Dashboard, Dashboards
 from dashboards.console.layout import HERE, STATIC, Markup, html, notice, page, tag
@@ -60,7 +60,8 @@ class ConsoleSettings:
     # A file_sd file, or a folder of them: who should be scraped. None: what Prometheus knows is all there is.
     targets: Path | None = None
     runbooks: Path = runbooks.FOLDER
-    # The ledger's health port.
+    # The health ports of the canary and of the ledger; empty: there is none.
+    canary_url: str = ""
     ledger_url: str = ""
 
 
@@ -74,6 +75,7 @@ class _Console:
         self._boards = Dashboards(settings.dashboards)
         self._prometheus: Prometheus
         self._store: Store
+        self._canary_port: Source
         self._ledger: Source
 
     def app(self) -> Starlette:
@@ -85,6 +87,7 @@ class _Console:
             Route("/traces", self._traces),
             Route("/trace/{trace_id}", self._trace),
             Route("/logs", self._logs),
+            Route("/canary", self._canary),
             Route("/ledger", self._ledger_page),
             Route("/runbooks/{name}", self._runbook),
             Route("/login", self._login, methods=["GET", "POST"]),
@@ -101,6 +104,7 @@ class _Console:
     async def _life(self, _: Starlette) -> AsyncIterator[None]:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=32)) as session:
             self._prometheus = Prometheus(Source("Prometheus", self._settings.prometheus_url, session))
+            self._canary_port = Source("The canary", self._settings.canary_url, session)
             self._store = Store(Source("The trace store", self._settings.store_url, session))
             self._ledger = Source("The ledger", self._settings.ledger_url, session)
             yield
@@ -242,6 +246,17 @@ class _Console:
             return searches.lines_found(await self._store.logs(searches.log_params(given, time.time()))), 200
         except Unanswered as exc:
             return notice(f"{_said(exc)}. Each process keeps its own log file meanwhile."), 200
+
+    async def _canary(self, request: Request) -> Response:
+        title = tag("h1", "Canary")
+        try:
+            async with asyncio.timeout(FIRST_RENDER_SECONDS_MAX):
+                body = await self._canary_port.read("/canary", (), lambda said: canary_page.page(said, time.time()))
+        except TimeoutError:
+            body = html(title, notice("The canary is slow to answer: what it knows is not known here. Load this page again."))
+        except Unanswered as exc:
+            body = html(title, notice(f"{_said(exc)}. Whether everything is delivered is not known. {EVENTS_ARE_WELL}"))
+        return self._page(request, "Canary", body, "/canary")
 
     async def _ledger_page(self, request: Request) -> Response:
         return await self._answered(request, "Ledger", tag("h1", "Ledger"), self._ledger_told(), "/ledger", "the ledger")

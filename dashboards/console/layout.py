@@ -20,6 +20,7 @@ SHORTCUTS = (
     ("g then t", "traces"),
     ("g then l", "logs"),
     ("g then d", "dashboards"),
+    ("g then c", "canary"),
     ("g then e", "ledger"),
     ("/", "to the search field"),
     ("r", "refresh now"),
@@ -52,6 +53,7 @@ PAGES: tuple[Page, ...] = (
     Page("/dashboards", "Dashboards", "d"),
     Page("/traces", "Traces", "t"),
     Page("/logs", "Logs", "l"),
+    Page("/canary", "Canary", "c"),
     Page("/ledger", "Ledger", "e"),
 )
 

@@ -10,6 +10,7 @@ from pipeline.config import Settings, load
 from pipeline.etl import lake_care
 from pipeline.etl.lake import Lake
 from pipeline.etl.settings import EtlSettings, RdsSettings, RedisSettings
+from pipeline.event import CANARY_TENANT
 
 _ROWS_SHOWN_MAX = 50
 _PIPED_WIDTH = 200
@@ -50,7 +51,8 @@ def _show(sizes: Sequence[lake_care.PartitionSize], as_json: bool) -> None:
         for (tenant, type_name), group in by_type.items()
     ]
     _table(("tenant", "type", "dates", "rows", "files", "debt", "size"), rows)
-    click.echo(f"{sum(one.rows for one in sizes):,} events in {sum(one.files for one in sizes):,} files")
+    business = sum(one.rows for one in sizes if one.tenant != CANARY_TENANT)
+    click.echo(f"{business:,} events in {sum(one.files for one in sizes):,} files, without those of the tenant {CANARY_TENANT}")
     debt = sum(one.debt for one in sizes)
     if debt:
         click.echo(f"Small-file debt: {debt:,} files. `spillway lake compact` joins them.")

@@ -12,17 +12,16 @@ import pyarrow as pa
 from pipeline.etl.lake import Lake
 from pipeline.etl.lake_care import PartitionSize, partitions
 from pipeline.etl.stage import PARTITION_COLUMNS
+from pipeline.event import CANARY_TENANT
 
 _VARCHAR = "varchar(65535)"
 
 
 def ddl(lake: Lake, external_schema: str = "spillway") -> str:
-    """CREATE EXTERNAL TABLE and its partitions, for the lake as it is now."""
+    """CREATE EXTERNAL TABLE and its partitions, for the lake as it is now, without those of the canary."""
+    business = [one for one in partitions(lake) if one.tenant != CANARY_TENANT]
     schema = pa.schema(lake.table().schema().to_arrow())
-    return (
-        "\n\n".join([_create(lake.uri, schema, external_schema), *_partitions(lake.uri, partitions(lake), external_schema)])
-        + "\n"
-    )
+    return "\n\n".join([_create(lake.uri, schema, external_schema), *_partitions(lake.uri, business, external_schema)]) + "\n"
 
 
 def _create(uri: str, schema: pa.Schema, external_schema: str) -> str:

@@ -1,7 +1,8 @@
 """SQL on the lake by DuckDB, in this process, without a server: what Redshift Spectrum and Athena would answer.
 
-`events` is the table. Each event type also has a view by its short name (`flight_arrived`): the common columns and the type's own
-fields side by side. Files are pruned by tenant, type, date and event time.
+`events` is the table without the canary's events, `all_events` is all of it. Each event type also has a view by its short name
+(`flight_arrived`): the common columns and the type's own fields side by side. Files are pruned by tenant, type, date and event
+time.
 """
 
 import re
@@ -19,6 +20,7 @@ import pyarrow.dataset as ds
 from pipeline.errors import Permanent
 from pipeline.etl.lake import DataFile, Lake, data_files
 from pipeline.etl.stage import COMMON_SCHEMA, struct_name
+from pipeline.event import BUSINESS_SQL
 
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -34,11 +36,12 @@ class Answer:
 
 
 def connection(lake: Lake, type_names: Sequence[str] = ()) -> duckdb.DuckDBPyConnection:
-    """A DuckDB with `events` and a view per event type, on the lake as it is now."""
+    """A DuckDB with `events`, `all_events` and a view per event type, on the lake as it is now."""
     con = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
     con.execute("SET TimeZone = 'UTC'")
     table = lake.table()
-    con.register("events", dataset(lake))
+    con.register("all_events", dataset(lake))
+    con.execute(f"CREATE VIEW events AS SELECT * FROM all_events WHERE {BUSINESS_SQL}")
     columns = set(pa.schema(table.schema().to_arrow()).names)
     common = ", ".join(f'"{name}"' for name in COMMON_SCHEMA.names)
     for name, view in view_names(type_names).items():

@@ -22,6 +22,7 @@ from pipeline.errors import LeaseLost, Unavailable
 from pipeline.etl.decode import Dead, Decoded, Event, conflict
 from pipeline.etl.fold import State, fold
 from pipeline.etl.plain import as_json, plain, rfc3339, storable
+from pipeline.event import BUSINESS_SQL
 
 QUERY = "rds"
 _FENCE_SHARD = "*"
@@ -31,7 +32,7 @@ _STATEMENT_MILLIS_MAX = 120_000
 # A server that does not acknowledge what was sent is gone.
 _SILENT_MILLIS_MAX = 20_000
 
-SCHEMA_SQL = """
+SCHEMA_SQL = f"""
 CREATE TABLE IF NOT EXISTS event_history (
     event_key bytea PRIMARY KEY,
     tenant text NOT NULL,
@@ -87,7 +88,9 @@ CREATE OR REPLACE VIEW current_state AS
            jsonb_object_agg(attribute, value) AS state,
            max(event_time) AS updated_at
     FROM subject_attribute
+    WHERE {BUSINESS_SQL}
     GROUP BY tenant, entity, subject;
+CREATE OR REPLACE VIEW business_history AS SELECT * FROM event_history WHERE {BUSINESS_SQL};
 """
 # Two applications that start together would both create the tables: the second waits.
 _SCHEMA_LOCK = 0x5917_1A7

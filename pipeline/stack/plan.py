@@ -55,6 +55,8 @@ class StackSettings:
     trace_hours: float = 72.0
     trace_mib_max: int = 2048
     trace_judge_seconds: float = 180.0
+    # The canary sends a probe through each door onto each shard so often.
+    canary_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +326,19 @@ PARTS: tuple[Part, ...] = (
         "auditor",
         "reads the backup",
         ours("auditor", "pipeline.backup.auditor", stop_rank=5, about="reads the backup"),
+        workers=lambda _: 1,
+    ),
+    Part(
+        "canary",
+        "sends probes and looks for them at every exit",
+        # The first to stop: what it has under way is still to be delivered, and it finds it there when it comes back.
+        ours(
+            "canary",
+            "canary",
+            stop_rank=0,
+            needs=("provision", "grpc", "http", "transcoder", "redactor", "etl"),
+            about="proves delivery",
+        ),
         workers=lambda _: 1,
     ),
     Part(

@@ -20,6 +20,9 @@ from pipeline.stack.process import Plan
 from pipeline.stack.processes import Identity, marked, sweep
 from pipeline.stack.secret import Secrets, make_secrets
 
+# How late a probe may be at an exit of this machine, and from then until it is lost.
+CANARY_DUE_SECONDS = 15.0
+CANARY_LOST_SECONDS = 285.0
 _ROOT = Path(__file__).resolve().parents[2]
 
 Say = Callable[[str], None]
@@ -83,7 +86,7 @@ def prepare(
             held.unlink()
         ports = choose_ports(chosen, settings, folder, free_ports)
         secrets = make_secrets(folder)
-        public = _public_env(folder, ports, load(Settings))
+        public = _public_env(folder, ports, load(Settings)) | canary_env(ports, settings)
         cache = cache_dir(os.environ)
         site = Site(
             folder=folder,
@@ -174,19 +177,39 @@ def _public_env(folder: Folder, ports: Mapping[str, int], settings: Settings) ->
     if "grpc" in ports:
         env["SPILLWAY_GRPC_PORT"] = str(ports["grpc"])
         env["SPILLWAY_COLLECTOR"] = env["SPILLWAY_TRANSCODER_TARGET"] = f"{HOST}:{ports['grpc']}"
+        env["SPILLWAY_CANARY_GRPC_TARGET"] = env["SPILLWAY_COLLECTOR"]
     if "http" in ports:
         env["SPILLWAY_HTTP_PORT"] = str(ports["http"])
+        env["SPILLWAY_CANARY_HTTP_URL"] = f"http://{HOST}:{ports['http']}"
     if "otlp-http" in ports:
         env["SPILLWAY_TELEMETRY_OTLP_ENDPOINT"] = env["SPILLWAY_STORE_URL"] = f"http://{HOST}:{ports['otlp-http']}"
     if "prometheus" in ports:
-        env["SPILLWAY_PROMETHEUS_URL"] = f"http://{HOST}:{ports['prometheus']}"
+        env["SPILLWAY_PROMETHEUS_URL"] = env["SPILLWAY_CANARY_PROMETHEUS_URL"] = f"http://{HOST}:{ports['prometheus']}"
     if "console" in ports:
         env["SPILLWAY_CONSOLE_URL"] = f"http://{HOST}:{ports['console']}"
     return env
 
 
+def canary_env(ports: Mapping[str, int], settings: StackSettings) -> dict[str, str]:
+    """Local Firehose gathers for seconds, so its probes are due as soon as those of the other exits, and that much later."""
+    if "health:canary" not in ports:
+        return {}
+    due_seconds = CANARY_DUE_SECONDS + settings.firehose_buffer_seconds
+    return {
+        "SPILLWAY_CANARY_URL": f"http://{HOST}:{ports['health:canary']}",
+        "SPILLWAY_CANARY_INTERVAL_SECONDS": str(settings.canary_seconds),
+        "SPILLWAY_CANARY_BACKUP_DUE_SECONDS": str(due_seconds),
+        "SPILLWAY_CANARY_BACKUP_LOST_SECONDS": str(due_seconds + CANARY_LOST_SECONDS),
+    }
+
+
 def secret_env(secrets: Secrets, ports: Mapping[str, int]) -> dict[str, str]:
-    env = {"SPILLWAY_TRANSCODER_KEY": secrets.service_key, "SPILLWAY_DEMO_KEY": secrets.demo_key}
+    env = {
+        "SPILLWAY_TRANSCODER_KEY": secrets.service_key,
+        "SPILLWAY_DEMO_KEY": secrets.demo_key,
+        "SPILLWAY_CANARY_KEY": secrets.canary_key,
+        "SPILLWAY_CANARY_REVOKED_KEY": secrets.canary_revoked_key,
+    }
     if "postgres" in ports:
         env["SPILLWAY_RDS_URL"] = f"postgresql://spillway:{secrets.postgres_password}@{HOST}:{ports['postgres']}/spillway"
     if "redis" in ports:

@@ -5,11 +5,14 @@ import json
 import secrets
 from dataclasses import asdict, dataclass, fields
 
+from pipeline.event import CANARY_TENANT
 from pipeline.stack.folder import Folder, read_object, write_whole
 
 SECRET_BYTES = 24
 DEMO_TENANT = "demo"
 SERVICE_TENANT = "spillway"
+# Before there was a stack.
+REVOKED_AT = "2026-01-01T00:00:00+00:00"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -20,6 +23,9 @@ class Secrets:
     service_key: str
     # What the demo, and whoever tries the stack, shows at the doors.
     demo_key: str
+    # What the canary shows at the doors, and one of its keys that is revoked from the beginning: it must be refused.
+    canary_key: str
+    canary_revoked_key: str
 
 
 def make_secrets(folder: Folder) -> Secrets:
@@ -33,6 +39,8 @@ def make_secrets(folder: Folder) -> Secrets:
         redis_password=secrets.token_hex(SECRET_BYTES),
         service_key=f"spw_service_{secrets.token_hex(SECRET_BYTES)}",
         demo_key=f"spw_demo_{secrets.token_hex(SECRET_BYTES)}",
+        canary_key=f"spw_canary_{secrets.token_hex(SECRET_BYTES)}",
+        canary_revoked_key=f"spw_canary-revoked_{secrets.token_hex(SECRET_BYTES)}",
     )
     made = Secrets(**(asdict(made) | {field.name: kept[field.name] for field in fields(Secrets) if field.name in kept}))
     if asdict(made) != kept:
@@ -49,6 +57,8 @@ def _key_lines(made: Secrets) -> list[dict[str, str]]:
     return [
         _key_line("service", made.service_key, SERVICE_TENANT, "service"),
         _key_line("demo", made.demo_key, DEMO_TENANT, "producer"),
+        _key_line("canary", made.canary_key, CANARY_TENANT, "producer"),
+        {**_key_line("canary-revoked", made.canary_revoked_key, CANARY_TENANT, "producer"), "revoked_at": REVOKED_AT},
     ]
 
 

@@ -69,5 +69,5 @@ def prometheus_command(tool: Tool, data: Path, port: int, targets: Path, scrape_
 
 def sources(ports: Mapping[str, int]) -> dict[str, str]:
     """Where the console looks; a part that this stack lacks is not looked for."""
-    port_of = {"prometheus": "prometheus", "store": "otlp-http", "ledger": "health:ledger"}
+    port_of = {"prometheus": "prometheus", "store": "otlp-http", "canary": "health:canary", "ledger": "health:ledger"}
     return {name: f"http://{HOST}:{ports[port]}" for name, port in port_of.items() if port in ports}

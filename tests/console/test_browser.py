@@ -25,9 +25,9 @@ BOARDS = (
 
 
 def paths(filled: Live) -> list[str]:
-    return ["/", "/dashboards", *(f"/d/{uid}" for uid in BOARDS), "/traces", "/logs", "/ledger",
-            f"/trace/{filled.told['slow'].trace_id}",
-            "/runbooks/lake"]  # fmt: skip
+    trace = f"/trace/{filled.told['slow'].trace_id}"
+    boards = [f"/d/{uid}" for uid in BOARDS]
+    return ["/", "/dashboards", *boards, "/traces", "/logs", "/canary", "/ledger", trace, "/runbooks/lake"]
 
 
 UNITS = [(value, unit) for value, unit, decimals, _ in CASES if value is not None and math.isfinite(value) and decimals is None]
@@ -79,10 +79,11 @@ def test_the_tab_key_goes_through_a_page_in_the_order_in_which_it_is_read(seen: 
         "Dashboards",
         "Traces",
         "Logs",
+        "Canary",
         "Resume",
         "Theme",
         "Keyboard shortcuts",
-    ] == names[:9]
+    ] == names[:10]
     assert names.index("HTTP door") < names.index("About Events taken in")
 
 

@@ -49,7 +49,15 @@ LABEL_VALUES: dict[str, tuple[str, ...]] = {
     "signal": ("spans", "logs"),
     "verdict": ("whole", "partial"),
     "missing": ("", "redactor", "lake"),
-    "hop": ("redactor", "rds"),
+    "check": ("broken_event", "personal_data"),
+    "hop": ("grpc-door", "redactor", "lake"),
+}
+VERDICTS: dict[str, tuple[str, ...]] = {
+    m.CANARY_VERDICTS.name: ("delivered", "late", "lost"),
+    m.CANARY_CHECKS.name: ("held", "unknown"),
+    m.LEDGER_WINDOWS.name: ("OK", "LATE", "LOST", "UNKNOWN"),
+    m.LEDGER_STANDING.name: ("OK", "LATE", "LOST", "UNKNOWN"),
+    m.LEDGER_FINDINGS.name: ("LOST", "DOUBLED", "PHANTOM", "CORRUPT"),
 }
 OUTCOMES: dict[str, tuple[str, ...]] = {
     m.KINESIS_WRITE_RECORDS.name: ("written", "throttled", "failed"),
@@ -57,13 +65,9 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     m.ETL_ROWS.name: ("loaded", "duplicate", "conflict", "dead"),
     m.TELEMETRY_ITEMS.name: ("shipped", "dropped", "failed"),
     m.STORE_ITEMS.name: ("stored", "refused", "expired"),
-}
-# Values of a label that mean something else in this metric than in most.
-VALUES: dict[tuple[str, str], tuple[str, ...]] = {
-    (m.LEDGER_WINDOWS.name, "verdict"): ("OK", "LATE", "LOST", "UNKNOWN"),
-    (m.LEDGER_STANDING.name, "verdict"): ("OK", "LATE", "LOST", "UNKNOWN"),
-    (m.LEDGER_FINDINGS.name, "verdict"): ("LOST", "DOUBLED", "PHANTOM", "CORRUPT"),
-    (m.LEDGER_SEGMENTS.name, "outcome"): ("written", "failed"),
+    m.CANARY_SENT.name: ("accepted", "rejected"),
+    m.CANARY_LOOKS.name: ("looked", "failed"),
+    m.LEDGER_SEGMENTS.name: ("written", "failed"),
 }
 # Of a label set's values, those that mean trouble: they grow slowly.
 TROUBLE = frozenset(
@@ -79,6 +83,7 @@ TROUBLE = frozenset(
         "refused",
         "expired",
         "lost",
+        "late",
         "partial",
     )
 )
@@ -95,7 +100,7 @@ TROUBLE_METRICS = frozenset(
         m.LEDGER_FINDINGS,
     )
 )
-PROCESSES = ("sdk", "http", "transcoder", "grpc", "redactor", "etl", "auditor", "ledger", "store")
+PROCESSES = ("sdk", "http", "transcoder", "grpc", "redactor", "etl", "auditor", "canary", "ledger", "store")
 # Who reports digests; the other figures of the ledger are its own.
 _REPORT_DIGESTS = ("http", "transcoder", "grpc", "redactor", "auditor")
 _WRITER_OF = {"web-events": "http", "events": "grpc", "events-clean": "redactor"}
@@ -132,12 +137,8 @@ def label_sets(metric: Metric) -> list[dict[str, str]]:
     Raises:
         KeyError: a label that is not in `LABEL_VALUES`.
     """
-    values = [
-        OUTCOMES.get(metric.name, LABEL_VALUES[name])
-        if name == "outcome" and (metric.name, name) not in VALUES
-        else VALUES.get((metric.name, name), LABEL_VALUES[name])
-        for name in metric.labels
-    ]
+    own = {"outcome": OUTCOMES, "verdict": VERDICTS}
+    values = [own.get(name, {}).get(metric.name, LABEL_VALUES[name]) for name in metric.labels]
     sets = [dict(zip(metric.labels, each, strict=True)) for each in itertools.product(*values)]
     # A whole trace misses nothing, a partial one misses a hop.
     return [each for each in sets if "missing" not in each or (each["verdict"] == "whole") == (each["missing"] == "")]
@@ -149,6 +150,8 @@ def process_of(metric: Metric, labels: dict[str, str]) -> tuple[str, ...]:
         return PROCESSES
     if metric in (m.LEDGER_EVENTS, m.LEDGER_SEGMENTS, m.LEDGER_UNWRITTEN_SECONDS):
         return _REPORT_DIGESTS
+    if metric.name.startswith("spillway_canary_"):
+        return ("canary",)
     if "part" in labels or "door" in labels:
         return (labels.get("part") or labels["door"],)
     if "exit" in labels:

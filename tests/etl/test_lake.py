@@ -256,3 +256,12 @@ def test_ddl_and_manifests_name_every_partition(uri: str, tmp_path: Path):
     assert 2 == len(folders) == text.count("ADD IF NOT EXISTS PARTITION")
     assert all(f"/{folder}/'" in text for folder in folders)
     assert f'"{ARRIVED}" struct<carrier: varchar' in text
+
+
+def test_the_canary_is_left_out_of_what_business_reads_and_is_there_for_who_asks(uri: str):
+    lake = Lake(uri, "us-east-1")
+    commit(lake, 0, [*staged(lake, arrived("a")), *staged(lake, arrived("probe"), tenant="canary")])
+    assert ["a"] == ids(uri)
+    assert [("a",), ("probe",)] == query(lake, "SELECT event_id FROM all_events ORDER BY 1").rows
+    assert [("a",)] == query(lake, "SELECT event_id FROM flight_arrived", list(REGISTRY.types)).rows
+    assert ("tenant=acme" in ddl(lake), "tenant=canary" in ddl(lake)) == (True, False)

@@ -239,3 +239,12 @@ def test_state_by_sql_is_state_by_fold(connection: "psycopg.Connection[Any]"):
         rds.load(connection, decoded(*events[part : part + 7]), fence)
     expected = sorted((at.subject, at.attribute, said.value) for at, said in fold(decoded(*events).events).items())
     assert expected == rows(connection, "SELECT subject, attribute, value FROM subject_attribute ORDER BY 1, 2")
+
+
+def test_the_canary_is_left_out_of_what_business_reads(connection: "psycopg.Connection[Any]"):
+    fence = rds.take_fence(connection)
+    rds.load(connection, decoded(moved("1", at=1, city="Montreal")), fence)
+    rds.load(connection, decoded(moved("2", at=1, city="Toronto"), tenant="canary"), fence)
+    assert [("acme", "customer", "10001", {"city": "Montreal"})] == state(connection)
+    assert [("1",)] == rows(connection, "SELECT event_id FROM business_history")
+    assert [("1",), ("2",)] == rows(connection, "SELECT event_id FROM event_history ORDER BY 1")

@@ -71,7 +71,7 @@ def test_a_folder_keeps_its_free_ports_as_long_as_they_are_free(tmp_path: Path) 
 def test_every_process_of_ours_has_a_health_port_of_its_own() -> None:
     wanted = wanted_ports(PARTS, StackSettings(grpc_workers=2))
     health = sorted(name for name in wanted if name.startswith("health:"))
-    names = ["auditor", "console", "etl", "grpc-1", "grpc-2", "http", "ledger", "redactor", "store", "transcoder"]
+    names = ["auditor", "canary", "console", "etl", "grpc-1", "grpc-2", "http", "ledger", "redactor", "store", "transcoder"]
     assert [f"health:{name}" for name in names] == health
     assert len(wanted) == len(set(wanted.values()))
 
@@ -139,15 +139,19 @@ def test_the_keys_file_holds_hashes_only_and_a_revoked_key_stays_revoked(tmp_pat
     folder = folder_at(tmp_path)
     secrets = make_secrets(folder)
     lines = [json.loads(line) for line in folder.keys.read_text().splitlines()]
-    assert [("service", "spillway", "service"), ("demo", "demo", "producer")] == [
-        (line["key_id"], line["tenant"], line["role"]) for line in lines
-    ]
+    assert [
+        ("service", "spillway", "service", False),
+        ("demo", "demo", "producer", False),
+        ("canary", "canary", "producer", False),
+        ("canary-revoked", "canary", "producer", True),
+    ] == [(line["key_id"], line["tenant"], line["role"], "revoked_at" in line) for line in lines]
     assert hashlib.sha256(secrets.demo_key.encode()).hexdigest() == lines[1]["sha256"]
     assert secrets.demo_key not in folder.keys.read_text()
     revoked = json.dumps(lines[1] | {"revoked_at": "2026-01-01T00:00:00Z"}) + "\n"
     folder.keys.write_text(revoked)
     make_secrets(folder)
-    assert ["demo", "service"] == [json.loads(line)["key_id"] for line in folder.keys.read_text().splitlines()]
+    kept = [json.loads(line)["key_id"] for line in folder.keys.read_text().splitlines()]
+    assert ["demo", "service", "canary", "canary-revoked"] == kept
     assert folder.keys.read_text().startswith(revoked)
 
 

@@ -43,7 +43,7 @@ def test_what_a_part_tells_is_made_when_it_is_asked_for() -> None:
     health, told = Health(Metrics(), 0), [b"1", b"2"]
     try:
         assert 404 == _get(health.port, "/ledger.json")[0]
-        health.tell("/ledger.json", lambda: told.pop(0))
+        health.add_page("/ledger.json", lambda: told.pop(0))
         assert [(200, "1"), (200, "2")] == [_get(health.port, "/ledger.json") for _ in range(2)]
     finally:
         health.close()

@@ -80,10 +80,11 @@ def test_the_tab_key_goes_through_a_page_in_the_order_in_which_it_is_read(seen: 
         "Traces",
         "Logs",
         "Canary",
+        "Ledger",
         "Resume",
         "Theme",
         "Keyboard shortcuts",
-    ] == names[:10]
+    ] == names[:11]
     assert names.index("HTTP door") < names.index("About Events taken in")
 
 

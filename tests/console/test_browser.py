@@ -79,10 +79,11 @@ def test_the_tab_key_goes_through_a_page_in_the_order_in_which_it_is_read(seen: 
         "Dashboards",
         "Traces",
         "Logs",
+        "Ledger",
         "Resume",
         "Theme",
         "Keyboard shortcuts",
-    ] == names[:9]
+    ] == names[:10]
     assert names.index("HTTP door") < names.index("About Events taken in")
 
 

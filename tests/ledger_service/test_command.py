@@ -33,7 +33,7 @@ class Terminal:
         return result
 
     def settle(self) -> None:
-        self.world.run(10 + SETTINGS.deadline_seconds + SETTINGS.patience_seconds + SETTINGS.backup_due_seconds + 300)
+        self.world.run(10 + SETTINGS.deadline_seconds + SETTINGS.patience_seconds + SETTINGS.backup_due_seconds + 110)
 
 
 @pytest.fixture

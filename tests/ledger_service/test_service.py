@@ -331,9 +331,9 @@ def test_what_was_never_judged_is_said_when_it_leaves_the_horizon() -> None:
 
 
 def test_a_long_time_without_an_exit_costs_a_bounded_number_of_hearings() -> None:
-    world = World(settings=replace(SETTINGS, horizon_minutes=8.0, again_seconds=10.0))
+    world = World(settings=replace(SETTINGS, horizon_minutes=5.0, again_seconds=10.0))
     world.rds.failure = Unavailable("RDS: away")
-    for _ in range(48):
+    for _ in range(32):
         world.all_is_well("a")
         world.run(10, step=10)
     heard: list[int] = []

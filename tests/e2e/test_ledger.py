@@ -70,6 +70,7 @@ def in_rds(tenant: str) -> int:
         return int(link.execute("SELECT count(*) FROM event_history WHERE tenant = %s", (tenant,)).fetchall()[0][0])
 
 
+@pytest.mark.slow
 def test_windows_are_ok_and_an_event_that_is_gone_from_rds_is_named_with_its_payload(pipeline: Pipeline) -> None:
     began = time.time()
     pairs = list(by_door(list(itertools.islice(month(), 9_000, 9_040))))

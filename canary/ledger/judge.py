@@ -12,7 +12,8 @@ Rules
 - An event at an exit that no door ever tried to write is a PHANTOM. One that was tried and not confirmed is not.
 - An exit holds an event once, or it is DOUBLED. Within the redactor, what it read is what it wrote, as often.
 - What a reader saw with other bytes than the door wrote is CORRUPT.
-- A difference beyond what a digest can name is UNKNOWN until somebody compares the events themselves (scan.py).
+- A difference beyond what a digest can name is LATE, too, while there is patience, and then UNKNOWN until somebody compares the
+  events themselves (exact.py).
 - What could not be seen is UNKNOWN: never OK.
 """
 
@@ -152,7 +153,7 @@ class _Judge:
         settled = _union(held, letters)
         gone = (self._tier(self._first) - settled).decode()
         if not gone.complete:
-            yield _beyond(exit, f"{exit} differs from what was acknowledged in more events than a digest can name")
+            yield self._beyond(exit, f"{exit} differs from what was acknowledged in more events than a digest can name")
         for key, entry in gone.missing.items():
             if key not in there and key not in buried:
                 missing.setdefault(key, []).append(exit)
@@ -246,11 +247,15 @@ class _Judge:
             return
         difference = self._difference(self._first, after)
         if not difference.complete:
-            yield _beyond("backup", "the backup differs from what was acknowledged in more events than a digest can name")
+            yield self._beyond("backup", "the backup differs from what was acknowledged in more events than a digest can name")
         for key, entry in difference.missing.items():
             if key not in missing:
                 detail = "acknowledged and delivered, and not in the backup"
-                yield Finding(Class.LOST, _backup_hop(after), detail, key, _name(entry.name), ("backup",), self._first)
+                kind = Class.LATE if self._patient else Class.LOST
+                yield Finding(kind, _backup_hop(after), detail, key, _name(entry.name), ("backup",), self._first)
+
+    def _beyond(self, hop: str, detail: str) -> Finding:
+        return Finding(Class.LATE if self._patient else Class.UNKNOWN, hop, detail)
 
     def _name_at_exits(self, key: int) -> Name:
         held = (each.name(key) for each in (*self._books.exits.values(), *self._books.dead.values()))
@@ -277,10 +282,6 @@ def _union(held: Holdings, letters: Iterable[Holdings]) -> Table:
 
 def _backup_hop(tier: str) -> str:
     return tier.partition(":")[0]
-
-
-def _beyond(hop: str, detail: str) -> Finding:
-    return Finding(Class.UNKNOWN, hop, detail)
 
 
 def _name(words: Words | None) -> Name:

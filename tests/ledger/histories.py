@@ -96,8 +96,7 @@ class History:
         story = _Story(self.door)
         for id, fate in self.fates.items():
             story.add(id, fate)
-        expected = {("LATE" if patient and kind == "LOST" and hop not in ("backup", "backup/web-events") else kind, hop, id)
-                    for kind, hop, id in story.expected}  # fmt: skip
+        expected = {("LATE" if patient and kind == "LOST" else kind, hop, id) for kind, hop, id in story.expected}
         return story.books(Window(self.tenant, self.door, 1_700_000_000)), expected
 
 

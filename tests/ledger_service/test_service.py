@@ -308,7 +308,7 @@ def test_more_than_a_digest_can_name_is_compared_event_by_event(world: World) ->
     world.deliver(*all_ids[:1_000], window=window, to=["lake"])
     world.back_up(*all_ids, window=window)
     world.run(WINDOW_SECONDS + SETTINGS.deadline_seconds + 5)
-    assert "UNKNOWN" == world.verdict(window)
+    assert "LATE" == world.verdict(window)
     world.run(SETTLED)
     row = world.verdicts.rows[window]
     assert ("LOST", 1_000, 1_000) == (row.kind.value, len(row.findings), row.beyond)

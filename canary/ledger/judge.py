@@ -234,7 +234,7 @@ class _Judge:
                     yield from self._named(difference, known, hop, f"{after} saw other bytes than {link.before} wrote")
 
     def _named(self, difference: Difference, known: Collection[int], hop: str, detail: str) -> Iterator[Finding]:
-        altered = [key for key in known if difference.may_be_altered(key)]
+        altered = difference.altered_among(known)
         for key in altered:
             yield Finding(Class.CORRUPT, hop, detail, key, self._name_at_exits(key))
         if not altered:

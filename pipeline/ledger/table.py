@@ -72,10 +72,20 @@ class Difference:
     def surplus(self) -> dict[int, Entry]:
         return {entry.key: entry for entry in self.entries if entry.times < 0}
 
-    def may_be_altered(self, key: int) -> bool:
-        """Whether this event's cells have the same left, all but one perhaps: by chance in one of 96^2 while few are altered."""
+    def altered_among(self, keys: Iterable[int]) -> list[int]:
+        """Which of these events are altered: those whose cells have the same left, all but one perhaps.
+
+        By chance one of 96^2 has, while few are altered. If none has, then the only one of which half the cells have: it shares
+        the others with an event that differs. Empty: it can't be told.
+        """
+        like = {key: self._alike(key) for key in keys}
+        most = [key for key, alike in like.items() if alike >= PARTS - 1]
+        half = [key for key, alike in like.items() if alike == PARTS // 2]
+        return most or (half if len(half) == 1 else [])
+
+    def _alike(self, key: int) -> int:
         left = Counter(self.altered[place] for place in _places(key) if place in self.altered)
-        return bool(left) and left.most_common(1)[0][1] >= PARTS - 1
+        return left.most_common(1)[0][1] if left else 0
 
 
 def _empty() -> Words:

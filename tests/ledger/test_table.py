@@ -102,7 +102,7 @@ def test_other_content_of_the_same_event_is_told_by_its_cells() -> None:
     found = (mine - theirs).decode()
     assert ((), True) == (found.entries, found.complete)
     everyone = of_names([("/shop", id) for id in ids])
-    assert ["event-7"] == [id for id, key in zip(ids, keys(everyone), strict=True) if found.may_be_altered(key)]
+    assert keys(elements("event-7")) == found.altered_among(keys(everyone))
 
 
 def test_as_many_as_it_says_are_named_and_far_more_are_not_but_it_says_so() -> None:

@@ -89,6 +89,7 @@ def canary(pipeline: Pipeline) -> Iterator[Stack]:
     wait_until(lambda: well(stack), lambda: f"the canary is well again: {told(stack)}", WELL_SECONDS_MAX)
 
 
+@pytest.mark.slow
 def test_every_probe_is_delivered_at_every_exit_through_both_doors_and_onto_every_shard(
     canary: Stack, pipeline: Pipeline
 ) -> None:

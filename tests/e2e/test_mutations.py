@@ -227,6 +227,7 @@ def _lives(pipeline: Pipeline) -> dict[str, tuple[int | None, int]]:
     return {name: (pipeline.stack.process(name).pid, pipeline.stack.process(name).restarts) for name in OURS}
 
 
+@pytest.mark.slow
 def test_of_ten_thousand_mutations_every_accepted_one_is_delivered_or_dead_lettered_and_no_other(
     pipeline: Pipeline, mutator: Mutator
 ) -> None:

@@ -26,7 +26,8 @@ SENT_SECONDS_MAX = 90.0
 
 
 # A minute is the promise; the short one is for every day.
-@pytest.mark.parametrize("outage_seconds", [8.0, pytest.param(OUTAGE_SECONDS_MAX, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("outage_seconds", [8.0, OUTAGE_SECONDS_MAX])
 def test_what_the_sdk_took_while_the_collector_was_away_is_all_delivered_though_it_was_killed_meanwhile(
     pipeline: Pipeline, tmp_path: Path, outage_seconds: float
 ) -> None:

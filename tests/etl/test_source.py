@@ -39,6 +39,7 @@ def environment_of(session: "SparkSession", exit: str) -> Any:
     return sources.lookupDataSource(format_of(exit)).dataSourceCls().envVars()
 
 
+@pytest.mark.slow
 def test_a_query_that_begins_writes_into_no_other_querys_environment(session: "SparkSession", tmp_path: Path) -> None:
     """Shared by two that begin at once, the map is broken for good, and with it every task of every exit."""
     lake, rds, redis = EtlSettings().exits

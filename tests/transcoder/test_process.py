@@ -125,6 +125,7 @@ def test_what_came_in_as_json_arrives_clean_and_typed_or_as_a_dead_letter(stack:
 
 
 @pytest.mark.parametrize("victim", ["transcoder", "redactor"])
+@pytest.mark.slow
 def test_a_worker_that_is_killed_under_load_loses_nothing(stack: Stack, victim: str) -> None:
     """TRAPS 13: acknowledged is a subset of delivered; what is delivered twice has the same id."""
     ids = [f"{victim}-{number}" for number in range(600)]

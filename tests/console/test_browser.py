@@ -162,6 +162,7 @@ def test_the_browser_writes_numbers_as_the_server_does(seen: dict[str, Any]) -> 
     assert [text_of(value, unit_of(unit)) for value, unit in UNITS] == scene(seen, "units")["texts"]
 
 
+@pytest.mark.slow
 def test_every_page_weighs_less_than_300_kb_with_all_its_panels(filled: Live) -> None:
     require_browser()
     weights = {each["path"]: each["bytes"] for each in run("weigh.mjs", console=filled.console, paths=paths(filled))}

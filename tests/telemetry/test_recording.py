@@ -376,6 +376,7 @@ def weeks_with(mondays: Sequence[float], else_per_second: float = 1.0) -> list[t
     return pieces
 
 
+@pytest.mark.slow
 def test_each_tenant_is_compared_with_the_longest_history_that_it_has(tmp_path: Path) -> None:
     monday_noon = 32 * DAY + 12 * HOUR
     door = of(m.DOOR_EVENTS, {"door": "grpc", "status": "accepted"})

@@ -7,6 +7,8 @@ Rules
   cache: what is kept longer costs more by being kept than by being counted.
 - Few events are a list, which is exact; many are a table, which has one size, and the few that came since. All add up to a table.
 - What is taken is gone from here: whoever took it brings it to the bucket.
+- Counting never fails whoever brings events: an answer must not wait for a ledger, and the windows of what could not be counted
+  are named.
 - At most `SLOTS_MAX` digests are kept. Beyond that, while nothing can be taken away, the windows of what is dropped are named:
   what is not accounted for must not be read as fine.
 """
@@ -133,7 +135,11 @@ class Tally:
             with self._lock:
                 noted, self._noted, self._noted_events = self._noted, {}, 0
             # All at once, whatever digest they go to: there may be hundreds of tenants.
-            elements, start = of_encoded([one for encoded in noted.values() for one in encoded]), 0
+            try:
+                elements, start = of_encoded([one for encoded in noted.values() for one in encoded]), 0
+            except Exception:  # noqa: BLE001 - whoever brings events must get on with them; what is not counted is named
+                self._incomplete.update(slot.window for slot in noted)
+                return
             for slot, encoded in noted.items():
                 own = elements.take(slice(start, start + len(encoded)))
                 start += len(encoded)

@@ -95,6 +95,18 @@ def test_digests_that_find_no_room_are_named_and_not_forgotten(monkeypatch: pyte
     assert frozenset() == tally.take().incomplete
 
 
+def test_what_can_not_be_counted_is_named_and_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    tally = Tally()
+    with monkeypatch.context() as broken:
+        broken.setattr(tallies, "of_encoded", lambda _: 1 / 0)
+        broken.setattr(tallies, "UNFOLDED_EVENTS_MAX", 1)
+        tally.note(SLOT.tier, SLOT.tenant, SLOT.door, AT, events("a", "b"))
+    tally.note(SLOT.tier, SLOT.tenant, SLOT.door, AT + 10_000_000, events("c"))
+    taken = tally.take()
+    assert frozenset((1_700_000_000,)) == taken.incomplete
+    assert {1_700_000_010: 1} == {slot.window: digest.events for slot, digest in taken.digests.items()}
+
+
 def test_segments_are_numbered_without_holes_and_the_last_says_so() -> None:
     objects, now = MemoryObjects(), [1_700_000_000.0]
     of = recorder(objects, now)

@@ -17,8 +17,8 @@ from typing import Literal
 Severity = Literal["page", "ticket", "none"]
 Kind = Literal["symptom", "cause", "watch"]
 
-# Labels of every alert, beside those of its series: `severity`, `kind`, `owner`, `policy`, and `hop` (of the series, if it has one).
-# Annotations of every alert: `summary`, `feels`, `dashboard`, `runbook`; of pages also `cause`, `trace`, `budget` where there is one.
+# Labels of every alert, beside those of its series: `severity`, `kind`, `owner`, `policy`, and `hop` (of the series, if any).
+# Annotations of every alert: `summary`, `feels`, `dashboard`, `runbook`; of pages also `cause`, `trace`, `budget` if it has one.
 
 
 @dataclass(frozen=True, slots=True)

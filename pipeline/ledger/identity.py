@@ -116,7 +116,8 @@ class Name:
     def __str__(self) -> str:
         if self.id is None:
             return "(an id that can't be read)"
-        return (self.id if self.id_is_whole else self.id + "…") + (f" of {self.source}" if self.source else "")
+        of_source = f" of {self.source}{'' if self.source_is_whole else '…'}" if self.source else ""
+        return (self.id if self.id_is_whole else self.id + "…") + of_source
 
 
 def name_of(words: Words) -> Name:

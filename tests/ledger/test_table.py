@@ -66,6 +66,19 @@ def test_an_identity_that_is_too_long_ends_in_a_digest_and_keeps_its_beginning()
     assert long[-16:] != other[-16:]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (Name("a", "/shop"), "a of /shop"),
+        (Name("a", "/a-l", True, False), "a of /a-l…"),
+        (Name("b", None, False, False), "b…"),
+        (Name(None, None, False, False), "(an id that can't be read)"),
+    ],
+)
+def test_a_name_says_where_it_is_cut(name: Name, text: str) -> None:
+    assert text == str(name)
+
+
 def test_a_difference_names_what_is_missing_and_what_is_too_much() -> None:
     mine, theirs = Table.of(elements("a", "b", "c", "twice", "twice")), Table.of(elements("b", "c", "twice", "d"))
     found = (mine - theirs).decode()

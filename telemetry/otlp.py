@@ -1,7 +1,8 @@
 """Spans and log lines as OTLP over HTTP: the bytes that OpenTelemetry's exporter makes, at a quarter of its CPU.
 
-The exporter takes 34 us to encode a span, this takes 8 (`python -m pipeline.doors.price`); where events are traced that is most of what tracing costs. A test holds
-both to the same bytes. Log lines are encoded here because the Python SDK still marks its API for logs as private.
+The exporter takes 34 us to encode a span, this takes 8 (`python -m pipeline.doors.price`); where events are traced that is most
+of what tracing costs. A test holds both to the same bytes. Log lines are encoded here because the Python SDK still marks its API
+for logs as private.
 
 What OpenTelemetry's environment says of headers, certificates and compression is honoured, for both signals.
 """

@@ -205,7 +205,7 @@ def test_one_lost_in_a_hundred_thousand_is_named_within_five_minutes_of_its_dead
         acknowledged += len(replay(list(by_door(some)), doors).acknowledged)
     sent_at = time.time()
     assert acknowledged >= EVENTS
-    wait_until(lambda: in_rds("many") > 0, "something of it in RDS")
+    wait_until(lambda: in_rds("many") > 0, "something of it in RDS", 300.0)
     id, source = taken_out_of_rds("many")
     wait_until(lambda: sum(map(in_rds, tenants)) == acknowledged - 1, "all else in RDS", 300.0)
     deadline = sent_at + 10 + float(SLOW_LEDGER["SPILLWAY_LEDGER_DEADLINE_SECONDS"])

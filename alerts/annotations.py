@@ -50,12 +50,12 @@ def cause(symptom: str, alerts: Iterable[Alert]) -> str:
 
 
 def budget(slo: str) -> str:
-    """`slo` may name the exit by `{exit}`, which is the alert's label then."""
-    if "{exit}" in slo:
-        name, ask = slo.replace("{exit}", "{{ $labels.exit }}"), slo.replace("{exit}", "%s")
-        query = f'(printf "{_REMAINING}" $labels.exit)'.replace("$SLO", ask)
-    else:
-        name, query = slo, f'"{_REMAINING}"'.replace("$SLO", slo)
+    """`slo` may have the alert's label `{exit}` or `{hop}` in its name."""
+    label = next((label for label in ("exit", "hop") if f"{{{label}}}" in slo), "")
+    name, query = slo, f'"{_REMAINING}"'.replace("$SLO", slo)
+    if label:
+        name = slo.replace(f"{{{label}}}", f"{{{{ $labels.{label} }}}}")
+        query = f'(printf "{_REMAINING}" $labels.{label})'.replace("$SLO", slo.replace(f"{{{label}}}", "%s"))
     return (
         f"{{{{ with query {query} }}}}{{{{ . | first | value | humanizePercentage }}}} of the error budget of {name} is left"
         f"{{{{ else }}}}{NO_BUDGET}{{{{ end }}}}"

@@ -24,6 +24,8 @@ ALERTS: tuple[Alert, ...] = (*SYMPTOMS, *WATCHERS, *CAUSES)
 INTERVAL_SECONDS, INTERVAL_SECONDS_MAX = 5, 60
 CONSOLE = "http://127.0.0.1:8088"
 SCRAPES = 4
+# How long Firehose gathers: 5 s on the local stack; with the time that it takes to write and to read an object.
+BACKUP_BUFFER_SECONDS = 60
 # Causes first: a page that fires in the same round finds them pending.
 _GROUPS = (("spillway-causes", "cause"), ("spillway-symptoms", "symptom"), ("spillway-watchers", "watch"))
 
@@ -46,9 +48,26 @@ def rules_text(interval_seconds: int = INTERVAL_SECONDS, console: str = CONSOLE)
     return json.dumps({"groups": groups}, indent=1) + "\n"
 
 
-def at(expr: str, interval_seconds: int) -> str:
-    """The expression for this interval: its placeholders filled in."""
-    return expr.replace("$scrapes", f"{SCRAPES * interval_seconds}s").replace("$interval", f"{interval_seconds}s")
+def at(expr: str, interval_seconds: int, backup_buffer_seconds: int = BACKUP_BUFFER_SECONDS) -> str:
+    """The expression for this interval.
+
+    `$scrapes` is the least range in which a rate can be trusted: one scrape may be lost, and two are needed. `$half` and
+    `$minute` are half a minute and one, but never less than that.
+    """
+    least, buffer = SCRAPES * interval_seconds, backup_buffer_seconds
+    ranges = {
+        "$scrapes": least,
+        "$half": max(30, least),
+        "$minute": max(60, least),
+        "$stale": max(130, least),
+        # Events that the stream took so long before, Firehose has to have written since.
+        "$backup_all": buffer + 90,
+        "$backup_before": max(60, least),
+        "$backup_ago": buffer + 30,
+    }
+    for name in sorted(ranges, key=len, reverse=True):
+        expr = expr.replace(name, f"{ranges[name]}s")
+    return expr
 
 
 def _rule(alert: Alert, interval_seconds: int, console: str) -> dict[str, Any]:

@@ -27,8 +27,9 @@ CONSOLE = "http://127.0.0.1:8088"
 SCRAPES = 4
 # How long Firehose gathers: 5 s on the local stack; with the time that it takes to write and to read an object.
 BACKUP_BUFFER_SECONDS = 60
-# Causes first: a page that fires in the same round finds them pending.
-_GROUPS = (("spillway-causes", "cause"), ("spillway-symptoms", "symptom"), ("spillway-watchers", "watch"))
+# One after the other, in one group: a page that fires in the same round as its cause finds it. Prometheus tells Alertmanager once
+# of an alert, and again only after a minute.
+_ORDER = ("cause", "symptom", "watch")
 
 
 def rules_text(interval_seconds: int = INTERVAL_SECONDS, console: str = CONSOLE) -> str:
@@ -42,10 +43,8 @@ def rules_text(interval_seconds: int = INTERVAL_SECONDS, console: str = CONSOLE)
             f"an interval of {interval_seconds} s is not within 1 to {INTERVAL_SECONDS_MAX} s: as Prometheus scrapes"
         )
     made = groups(interval_seconds)
-    for name, kind in _GROUPS:
-        rules = [_rule(alert, interval_seconds, console) for alert in ALERTS if alert.kind == kind]
-        if rules:
-            made.append({"name": name, "interval": f"{interval_seconds}s", "rules": rules})
+    rules = [_rule(alert, interval_seconds, console) for kind in _ORDER for alert in ALERTS if alert.kind == kind]
+    made.append({"name": "spillway-alerts", "interval": f"{interval_seconds}s", "rules": rules})
     return json.dumps({"groups": made}, indent=1) + "\n"
 
 

@@ -263,19 +263,19 @@ SYMPTOMS: tuple[Alert, ...] = (
         "AckedUnaccounted", "S4", "symptom", "page", _found("LOST", _BEFORE_BACKUP),
         "{{ $labels.hop }} lost {{ $value | printf \"%.0f\" }} acknowledged events within an hour: `spillway ledger missing`.",
         "data that users were promised is missing at an exit",
-        within_seconds=300, slo="durability", absence="MonitorBlind", dashboard="spillway-ledger",
+        within_seconds=300, slo="durability", absence="MonitorBlind", dashboard="spillway-ledger", policy="acknowledged",
     ),
     Alert(
         "DuplicatesOverContract", "S5", "symptom", "page", _any(_found("DOUBLED"), _canary_found("duplicated")),
         "{{ $labels.hop }} holds events more than once.",
         "sums and counts of this exit are too high",
-        within_seconds=300, slo="correctness", absence="MonitorBlind", dashboard="spillway-ledger",
+        within_seconds=300, slo="correctness", absence="MonitorBlind", dashboard="spillway-ledger", policy="acknowledged",
     ),
     Alert(
         "RedactionLeak", "S6", "symptom", "page", _convicted('="personal_data"'),
         "Personal data that the canary sent was found where none may be. `spillway canary status` says where.",
         "personal data of users may lie in exits, logs or traces",
-        within_seconds=60, hop="redactor", absence="MonitorBlind", dashboard="spillway-canary", policy="privacy",
+        within_seconds=60, hop="redactor", absence="MonitorBlind", dashboard="spillway-canary", policy="acknowledged",
     ),
     Alert(
         "ExitStale", "S7", "symptom", "page", EXIT_STALE,
@@ -293,7 +293,7 @@ SYMPTOMS: tuple[Alert, ...] = (
         "CorruptionDetected", "S9", "symptom", "page", CORRUPTION,
         "Events at {{ $labels.hop }} are not what was sent.",
         "readers see wrong values, or events that nobody sent",
-        within_seconds=120, slo="correctness", absence="MonitorBlind", dashboard="spillway-ledger",
+        within_seconds=120, slo="correctness", absence="MonitorBlind", dashboard="spillway-ledger", policy="acknowledged",
     ),
     Alert(
         "MonitorBlind", "S10", "symptom", "page", MONITOR_BLIND,
@@ -305,6 +305,6 @@ SYMPTOMS: tuple[Alert, ...] = (
         "PromiseBroken", "", "symptom", "page", _convicted('!="personal_data"'),
         "A negative check was convicted: {{ $labels.check }}. `spillway canary status` says by what.",
         "a broken event was not put aside, a refused key was let in, or an old client is not understood any more",
-        within_seconds=60, hop="grpc-door", absence="MonitorBlind", dashboard="spillway-canary",
+        within_seconds=60, hop="grpc-door", absence="MonitorBlind", dashboard="spillway-canary", policy="acknowledged",
     ),
 )  # fmt: skip

@@ -35,7 +35,6 @@ def said(folder: Path, series: dict[str, str], *, cause: str, budget: str = NO_B
         return {"alert": alert.name, "expr": alert.expr, "for": hold, "labels": labels, "annotations": told}
 
     rules = [rule(each, "1m" if each.name == "Throttled" else "0s") for each in CAUSES]
-    (folder / "rules.json").write_text(json.dumps({"groups": [{"name": "all", "rules": [*rules, rule(SYMPTOM, "0s")]}]}))
     expected = {
         "exp_labels": {"exit": "redis", "kind": "symptom", "severity": "page"},
         "exp_annotations": {
@@ -48,6 +47,11 @@ def said(folder: Path, series: dict[str, str], *, cause: str, budget: str = NO_B
             "budget": budget,
         },
     }
+    return played(folder, [*rules, rule(SYMPTOM, "0s")], series, expected)
+
+
+def played(folder: Path, rules: list[dict[str, object]], series: dict[str, str], expected: dict[str, object]) -> str:
+    (folder / "rules.json").write_text(json.dumps({"groups": [{"name": "all", "rules": rules}]}))
     test = {
         "interval": "5s",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
@@ -72,6 +76,18 @@ def test_causes_that_are_firing_or_pending_are_named_with_their_hops(tmp_path: P
 
 def test_a_cause_at_another_exit_and_one_that_explains_something_else_are_left_out(tmp_path: Path) -> None:
     assert "" == said(tmp_path, {**LOST, "lake": "1x10", "elsewhere": "1x10"}, cause=NO_CAUSE)
+
+
+def test_a_cause_at_the_other_door_is_left_out_and_one_at_the_same_is_named(tmp_path: Path) -> None:
+    at_door = {'lost{exit="grpc-door"}': "1x10"}
+    doors = tuple(replace(CAUSE, name=f"Down{door}", expr=door, hop=f"{door}-door") for door in ("grpc", "http"))
+    told = annotations(SYMPTOM, doors, "")["cause"]
+    rules: list[dict[str, object]] = [
+        {"alert": each.name, "expr": each.expr, "labels": {"kind": "cause", "hop": each.hop}} for each in doors
+    ]
+    page = {"alert": "Lost", "expr": SYMPTOM.expr, "annotations": {"cause": told}}
+    expected = {"exp_labels": {"exit": "grpc-door"}, "exp_annotations": {"cause": "Downgrpc at grpc-door (firing)"}}
+    assert "" == played(tmp_path, [*rules, page], {**at_door, "grpc": "1x10", "http": "1x10"}, expected)
 
 
 def test_a_cause_that_begins_in_the_same_round_is_named(tmp_path: Path) -> None:

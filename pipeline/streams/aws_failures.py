@@ -32,6 +32,10 @@ DENIED = frozenset(
         "KMSDisabledException",
         "KMSInvalidStateException",
         "KMSNotFoundException",
+        # As S3 says it of an object under a key.
+        "KMS.DisabledException",
+        "KMS.KMSInvalidStateException",
+        "KMS.NotFoundException",
         "DisabledException",
         "ExpiredToken",
         "ExpiredTokenException",

@@ -143,7 +143,7 @@ CAUSES: tuple[Alert, ...] = (
     ),
     _cause(
         "PartitionNotRegistered", "K14", seen.lake_refuses(),
-        "Lake: " + _SIGN + "{{ with $labels.kind }} ({{ . }}){{ end }}.",
+        "Lake: " + _SIGN + ".",
         "files are written and nobody sees them, or there are too many to read",
         ("ExitStale", *_SLOW),
         "spillway-hop-lake", hop="lake", absence="WorkerCrashLoop",

@@ -73,7 +73,7 @@ def redeployed(*workers: str) -> tuple[Change, ...]:
 
 
 LOOK_ALIKES = (
-    Story("nothing happens, with the canary's own broken events and refused keys", (), quiet=ALL, fault_seconds=300),
+    Story("nothing happens, with the canary's own broken events and refused keys", (), quiet=ALL, fault_seconds=200),
     Story("an idle night, with hardly more than the canary", (), quiet=ALL, fault_seconds=120, calm=idle(0.02)),
     Story("ten times the traffic", (), quiet=ALL, fault_seconds=120, calm=idle(10.0)),
     Story(
@@ -515,7 +515,7 @@ def shortly(story: Story) -> Story:
     changed = {series for change in story.changes for series in _touched(change)}
     quiet = tuple(name for name in story.quiet if not changed or any(each in BY_NAME[name].expr for each in changed))
     lasts = story.fault_seconds or max((deadline_of(each) for each in story.fires), default=120)
-    return replace(story, quiet=quiet, before_seconds=120, fault_seconds=lasts)
+    return replace(story, quiet=quiet, before_seconds=60, fault_seconds=lasts)
 
 
 def _touched(change: Change) -> set[str]:

@@ -174,7 +174,7 @@ CAUSES: tuple[Alert, ...] = (
         "Worker {{ $labels.worker }}: " + _SIGN + ".",
         "a machine's clock is wrong: signatures are refused, accept times and freshness are not to be believed",
         ("IngestErrorsFastBurn", *_SLOW),
-        "spillway-telemetry", lasts=15,
+        "spillway-telemetry", lasts=15, absence="CollectorDown",
     ),
     _cause(
         "AccessDenied", "K19", seen.access_denied(),

@@ -348,5 +348,6 @@ WRITTEN_DOWN = frozenset({
     "PartitionNotRegistered", "RedisErrors", "RdsErrors", "SchemaRejects", "ClockSkew", "AccessDenied", "TelemetryLoss",
     "PartialBatchFailure", "IngestErrorsSlowBurn", "FreshnessFastBurn", "FreshnessSlowBurn", "DeliverySlowBurn",
     "Watchdog", "TestPage", "PagerRefusing",
+    "PromiseBroken",
 })
 # fmt: on

@@ -1,7 +1,7 @@
 """What runbooks tell somebody to look at runs on a live stack, and ends as its help says: all commands that only read.
 
-What a reader fills in is filled in from the stack: an event that was delivered, a dead letter. What needs AWS, or is about the
-machine itself, is left out.
+What a reader fills in is filled in from the stack: an event that was delivered, a dead letter. What needs AWS or an open page, or is
+about the machine itself, is left out.
 """
 
 import itertools
@@ -37,8 +37,10 @@ BROKEN = {"specversion": "1.0", "id": "runbook-broken", "source": "/runbooks", "
           "subject": "1", "time": "2026-01-01T00:00:00Z", "data": {"city": "Toronto", "colour": "no such field"}}  # fmt: skip
 # Of AWS; of the machine itself; a shell's own.
 LEFT_OUT = ("aws", "timedatectl", "date", "df", ".")
-# What a question may be about that did not happen here: empty is the right answer to these.
-MAY_BE_EMPTY = re.compile(r" > 0$| == 0\)$|^ALERTS|_sdk_|verdict!=|changes\(|_failures_total|rejections_total|_findings_total")
+# Codes that are in no help.
+UNTOLD = {"pages list": (1, 2)}
+# Questions about what need not have happened here: empty is the right answer to these.
+MAY_BE_EMPTY = re.compile(r" > 0$| == 0\)$|^ALERTS|rejections_total|_findings_total|verdict!=")
 
 
 def commands() -> list[Command]:
@@ -56,7 +58,7 @@ def _is_there(command: Command) -> bool:
     """What other parts bring is run once they are there."""
     words = command.words()
     if words[0] == "spillway":
-        return words[1] in _COMMANDS
+        return words[1] in _COMMANDS and words[1:3] != ["pages", "show"]
     named = re.findall(r"/logs/([\w-]+)\.log", command.text)
     return words[0] not in LEFT_OUT and all(name in PARTS for name in named)
 
@@ -70,8 +72,8 @@ def ends_with(words: list[str]) -> set[int]:
         if found is None:
             break
         command, said = found, f"{said} {found.help or ''}"
-    about = re.findall(r"\bExits? .*", " ".join(said.split()))
-    return {0, *(int(code) for text in about for code in re.findall(r"\b[012]\b", text))}
+    about = re.findall(r"\b[Ee]xits? (?:code )?[012].*", " ".join(said.split()))
+    return {0, *UNTOLD.get(" ".join(words), ()), *(int(code) for text in about for code in re.findall(r"\b[012]\b", text))}
 
 
 def complaint(command: Command, env: dict[str, str], examples: dict[str, str]) -> str:

@@ -179,7 +179,7 @@ def _shape(book: Runbook) -> Iterator[str]:
     for step in book.steps:
         if not any(_is_command(code[2] or "") for code in _CODE.finditer(step)) and not _LINK.search(step):
             yield f"has a step without a command or a page: {step[:60]}"
-        if ":" not in _CODE.sub("", step) and " if " not in step.lower():
+        if ":" not in _LINK.sub("", _CODE.sub("", step)) and " if " not in step.lower():
             yield f"has a step that does not say what is meant: {step[:60]}"
     rows = [[cell.strip() for cell in row.strip().strip("|").split("|")] for row in items(book.section(CAUSES)) if row[0] == "|"]
     if not rows or rows[0] != TABLE_HEAD:

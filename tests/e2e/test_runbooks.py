@@ -1,7 +1,7 @@
 """What runbooks tell somebody to look at runs on a live stack, and ends as its help says: all commands that only read.
 
-What a reader fills in is filled in from the stack: an event that was delivered, a dead letter. What needs AWS or an open page, or is
-about the machine itself, is left out.
+What a reader fills in is filled in from the stack: an event that was delivered, a dead letter. What needs AWS or an open page, or
+is about the machine itself, is left out.
 """
 
 import itertools

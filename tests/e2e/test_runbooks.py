@@ -1,7 +1,7 @@
 """What runbooks tell somebody to look at runs on a live stack, and ends as its help says: all commands that only read.
 
-What a reader fills in is filled in from the stack: an event that was delivered, a dead letter. What needs AWS or an open page, or
-is about the machine itself, is left out.
+What a reader fills in is filled in from the stack: an event that was acknowledged, a dead letter. What needs AWS or an open page,
+or is about the machine itself, is left out.
 """
 
 import itertools
@@ -17,7 +17,6 @@ import boto3
 import click
 import pytest
 
-from canary.reconcile import Verdict
 from loadtests.flights.dataset import month
 from loadtests.flights.events import by_door
 from loadtests.flights.replay import replay
@@ -105,8 +104,8 @@ def test_everything_that_runbooks_say_to_look_at_runs(pipeline: Pipeline) -> Non
     env = {**os.environ, **pipeline.env}
     pairs = list(by_door(itertools.islice(month(), FIRST, FIRST + EVENTS)))
     began = datetime.now(UTC)
-    books = replay(pairs, pipeline.doors)
-    assert {Verdict.OK} == {result.verdict for result in pipeline.results([event for _, event in pairs], books).values()}
+    # They need not have arrived: somebody looks because something is not well.
+    assert EVENTS == len(replay(pairs, pipeline.doors).acknowledged)
     examples = {
         **EXAMPLES,
         "EVENT_ID": pairs[0][1].id,

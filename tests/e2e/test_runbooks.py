@@ -31,7 +31,7 @@ from tests.e2e.conftest import Pipeline, wait_until
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(900)]
 
 RUN_SECONDS_MAX = 120
-EVENTS, FIRST = 40, 12_000
+FLIGHTS, FIRST = 10, 12_000
 BROKEN = {"specversion": "1.0", "id": "runbook-broken", "source": "/runbooks", "type": "spillway.events.v1.ProfileChanged",
           "subject": "1", "time": "2026-01-01T00:00:00Z", "data": {"city": "Toronto", "colour": "no such field"}}  # fmt: skip
 # Of AWS; of the machine itself; a shell's own.
@@ -102,10 +102,10 @@ def test_help_tells_the_exit_codes() -> None:
 
 def test_everything_that_runbooks_say_to_look_at_runs(pipeline: Pipeline) -> None:
     env = {**os.environ, **pipeline.env}
-    pairs = list(by_door(itertools.islice(month(), FIRST, FIRST + EVENTS)))
+    pairs = list(by_door(itertools.islice(month(), FIRST, FIRST + FLIGHTS)))
     began = datetime.now(UTC)
     # They need not have arrived: somebody looks because something is not well.
-    assert EVENTS == len(replay(pairs, pipeline.doors).acknowledged)
+    assert len(pairs) == len(replay(pairs, pipeline.doors).acknowledged)
     examples = {
         **EXAMPLES,
         "EVENT_ID": pairs[0][1].id,

@@ -115,7 +115,14 @@ def test_everything_that_runbooks_say_to_look_at_runs(pipeline: Pipeline) -> Non
     }
     asked = commands()
     assert len(asked) > 60
-    assert [] == [said for command in asked if (said := complaint(command, env, examples))]
+    wrong = [(command, said) for command in asked if (said := complaint(command, env, examples))]
+
+    def right() -> bool:
+        """A rate needs two scrapes, a probe some time to arrive: asked again."""
+        wrong[:] = [(command, said) for command, _ in wrong if (said := complaint(command, env, examples))]
+        return not wrong
+
+    wait_until(right, lambda: "\n".join(said for _, said in wrong))
 
 
 def dead_letter(pipeline: Pipeline) -> str:

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from dashboards.console.markdown import markdown
 from dashboards.console.searches import Question, log_form
 from pipeline.doors.settings import DoorSettings
+from pipeline.etl.command import lake as lake_command
+from pipeline.etl.lake import Lake
 from pipeline.stack import prepare
 from pipeline.stack.plan import StackSettings
 from telemetry.settings import TelemetrySettings
-from tests.alerts.runbook_words import PAGES, READS, SHELL, Runbook, alert_names, complaints, items, path_of, runbooks
+from tests.alerts.runbook_words import PAGES, READS, SHELL, Runbook, alert_names, complaints, items, path_of, reads_only, runbooks
 from tests.dashboards.prometheus import promtool
 
 BOOKS = runbooks()
@@ -45,6 +48,16 @@ def test_a_question_that_is_none_is_seen(tmp_path: Path) -> None:
     wrong = [{"record": "question:0", "expr": "sum by (door (spillway_door_events_total)"}]
     (tmp_path / "rules.json").write_text(json.dumps({"groups": [{"name": "runbooks", "rules": wrong}]}))
     assert "could not parse expression" in promtool("check", "rules", str(tmp_path / "rules.json"))
+
+
+def test_every_question_to_the_lake_runs_on_a_lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lake(f"file://{tmp_path}/events", "us-east-1")
+    lake.ensure({})
+    monkeypatch.setenv("SPILLWAY_ETL_LAKE_URI", lake.uri)
+    asked = {command.text: command for book in BOOKS.values() for command in book.commands if "spillway lake" in command.text}
+    ran = {text: CliRunner().invoke(lake_command, command.words()[2:]) for text, command in asked.items() if reads_only(command)}
+    assert {} == {text: done.output for text, done in ran.items() if done.exit_code}
+    assert 1 < sum("SELECT" in text for text in ran)
 
 
 @pytest.mark.parametrize("name", sorted(BOOKS))

@@ -27,6 +27,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "trace": ("pipeline.explain.trace", "Show a trace: the time at each hop, where it waits or died, and why."),
     "canary": ("canary.command", "Prove delivery from outside: probes through every door, looked for at every exit."),
     "ledger": ("canary.ledger.command", "Account for every acknowledged event: what is lost, doubled or not known, and where."),
+    "pages": ("alerts.escalator.command", "Who is paged and what comes next: list, show, acknowledge, resolve."),
     "keys": ("pipeline.doors.commands", "Add, list and revoke API keys."),
     "dlq": ("pipeline.dead_letters.commands", "List, read and redrive dead letters."),
     "backup": ("pipeline.backup.commands", "List, read and verify the Firehose backup."),

@@ -163,15 +163,8 @@ def test_what_cant_be_taken_is_refused_with_the_remedy(
     assert (status, True) == (answered, says in str(said)), said
 
 
-def test_without_a_pager_health_says_so_and_the_page_stands_in_the_console(tmp_path: Path) -> None:
-    with escalator(tmp_path) as running:
-        running.post(alert("CanaryLost"), alert("Watchdog"))
-        health = running.ask("/api/health")[1]
-        assert "No pager is configured" in health["said"]
-        assert "ok" == health["deadman"]["state"]
-        assert ["console", "log"] == [each["name"] for each in health["channels"]]
-        assert ("default", "open", 1) == tuple(running.page("CanaryLost")[name] for name in ("policy", "state", "levels"))
-        assert 0 == running.end()
+def test_sigterm_ends_it_well(running: Escalator) -> None:
+    assert 0 == running.end()
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from alerts.escalator import heard
 from alerts.escalator.alertmanager import Alertmanager, Unanswered
 from alerts.escalator.channels import Channel, Sent
 from alerts.escalator.core import (
@@ -92,6 +93,15 @@ class Service:
             NotDurable: the disk refused; it is applied all the same.
         """
         self._apply(*events_of(body))
+
+    def hear(self, body: bytes) -> None:
+        """A message of PagerDuty's webhook.
+
+        Raises:
+            InvalidMessage: it is none.
+            NotDurable: the disk refused; it is applied all the same.
+        """
+        self._apply(*heard.events_of(body))
 
     def act(self, action: LinkAction, key: str, who: str) -> Page | None:
         """Acknowledge or resolve; again, it changes nothing. None: there is no such page.

@@ -34,6 +34,8 @@ class EscalatorSettings:
     link_hours: float = 72.0
     # Asked of every program that does not come over a signed link, if set: `Authorization: Bearer`. Needed on other hosts.
     token: str = ""
+    # Of PagerDuty's webhook (V3) that posts to /pagerduty: who acknowledges there has acknowledged here. Empty: it is not taken.
+    pagerduty_webhook_secret: str = ""
     # Signs links. Empty: made once and kept in the data folder.
     secret: str = ""
     policies: Path = FOLDER
@@ -59,6 +61,7 @@ def load(env: Mapping[str, str] | None = None) -> EscalatorSettings:
         env.get(f"{PREFIX}LINKS", "").rstrip("/"),
         _number(env, "LINK_HOURS", defaults.link_hours, 1),
         env.get(f"{PREFIX}TOKEN", ""),
+        env.get(f"{PREFIX}PAGERDUTY_WEBHOOK_SECRET", ""),
         env.get(f"{PREFIX}SECRET", ""),
         Path(env.get(f"{PREFIX}POLICIES", FOLDER)),
     )

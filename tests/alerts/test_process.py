@@ -1,5 +1,7 @@
 """The escalator as a process: killed at the worst moments, with a pager that is ill; and what its HTTP answers."""
 
+import hashlib
+import hmac
 import json
 import random
 import urllib.parse
@@ -14,6 +16,7 @@ from alerts.escalator.command import pages as pages_command
 from tests.alerts.pagerduty import KEY, PagerDuty, pagerduty
 from tests.alerts.running import Escalator, alert, alertmanager_api, escalator, posted
 
+SECRET = "of PagerDuty's webhook"
 QUICK = """
 policy: default
 levels:
@@ -34,6 +37,7 @@ def running(pager: PagerDuty, tmp_path_factory: pytest.TempPathFactory) -> Itera
     (folder / "policies").mkdir()
     (folder / "policies" / "default.yaml").write_text(QUICK)
     env = {"SPILLWAY_ESCALATOR_PAGERDUTY_SECOND_KEY": KEY[::-1], "SPILLWAY_ESCALATOR_POLICIES": str(folder / "policies")}
+    env["SPILLWAY_ESCALATOR_PAGERDUTY_WEBHOOK_SECRET"] = SECRET
     with escalator(folder, **pager.environment(), **env) as process:
         yield process
 
@@ -140,6 +144,20 @@ def test_a_signed_link_shows_a_button_and_changes_nothing_until_it_is_pressed(ru
     )  # fmt: skip
     assert 200 == running.ask(path, b"", form)[0]
     assert 403 == running.ask(path[:-2] + "xx", b"", form)[0]
+
+
+def test_who_acknowledges_in_pagerdutys_app_has_acknowledged_here(running: Escalator) -> None:
+    running.post(alert("DuplicatesOverContract"))
+    key = running.page("DuplicatesOverContract")["key"]
+    event = {"event_type": "incident.acknowledged", "agent": {"summary": "Ann"}, "data": {"incident_key": key}}
+    body = json.dumps({"event": event}).encode()
+    digest = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+    assert 403 == running.ask("/pagerduty", body, {"x-pagerduty-signature": f"v1={digest[::-1]}"})[0]
+    assert "open" == running.page("DuplicatesOverContract")["state"]
+    outside = {"x-pagerduty-signature": f"v1=old,v1={digest}", "host": "escalator.example"}
+    assert 200 == running.ask("/pagerduty", body, outside)[0]
+    page = running.page("DuplicatesOverContract")
+    assert ("acknowledged", "Ann (PagerDuty)") == (page["state"], page["acknowledged_by"])
 
 
 @pytest.mark.parametrize(

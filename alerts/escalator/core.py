@@ -44,6 +44,8 @@ LATE_SECONDS = 1.0
 ABSENT_SECONDS = 180.0
 # After blindness rules need so long to fire again, if there is reason.
 SIGHT_SECONDS = 300.0
+# Prometheus sends an alert again once a minute, seen with the next look at Alertmanager: so much later than being heard.
+RENEWAL_SECONDS = 30.0
 # A test page that could not be handed to Alertmanager is tried again.
 TEST_RETRY_SECONDS = 15.0
 # After one that did not come back the next follows sooner.
@@ -385,8 +387,8 @@ def deadman_due_at(deadman: Deadman, setup: Setup) -> float:
     """When it counts as late."""
     if deadman.heard_at is None:
         return deadman.since + setup.deadman_grace_seconds
-    renewed_at = deadman.heard_at if deadman.mark_at is None else min(deadman.heard_at, deadman.mark_at)
-    return renewed_at + setup.deadman_late_seconds
+    signs = [deadman.heard_at] if deadman.mark_at is None else [deadman.heard_at, deadman.mark_at + RENEWAL_SECONDS]
+    return min(signs) + setup.deadman_late_seconds
 
 
 def subject_of(alert: str, group: Mapping[str, str]) -> str:

@@ -148,7 +148,7 @@ def plan_of(seed: int) -> tuple[Plan, random.Random]:
         for _ in range(r.choice((1, 1, 2))):
             size = r.choice((r.uniform(0.6, 5), r.uniform(5, 600), 3600.0, r.uniform(3600, DAY)))
             jumps.append((r.uniform(0, busy), size * r.choice((-1, 1))))
-    watchdog = r.random() < 0.25
+    watchdog = r.random() < 0.15
     away = ((at := r.uniform(0, busy), at + r.uniform(30, 500)),) if watchdog and r.random() < 0.6 else ()
     silences = ((subjects[0], at := r.uniform(0, busy), at + r.uniform(60, 400)),) if verifies and r.random() < 0.3 else ()
     forgotten = ((at := r.uniform(0, busy), at + r.uniform(10, FORGOTTEN_SECONDS_MAX)),) if verifies and r.random() < 0.4 else ()
@@ -319,7 +319,7 @@ class World:
             )  # fmt: skip
         except Killed:
             self.observe(Tick())
-            self.at(self.now + self._down[0], self.start)
+            self.start_again()
             return
         self.engine = engine
         self.seen.up.append([self.now, self.now])
@@ -355,6 +355,9 @@ class World:
                 self.receive(attempt.note)
         self._in_flight.clear()
         self.observe(Tick())
+        self.start_again()
+
+    def start_again(self) -> None:
         self.at(max(self.now, min(self.now + self._down[0], self.plan.busy_until)) + 0.1, self.start)
 
     def apply(self, *events: Event) -> bool:

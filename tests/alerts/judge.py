@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
 
-from alerts.escalator.core import BLIND, REFUSING_FAILURES, REFUSING_SECONDS
+from alerts.escalator.core import BLIND, REFUSING_FAILURES, REFUSING_SECONDS, RENEWAL_SECONDS
 from alerts.escalator.policy import Level, Policy, Target, reaches_a_person
 from tests.alerts.histories import CHANNELS, HEALED_VERIFYING_SECONDS, Attempt, Life, Seen
 
@@ -204,10 +204,10 @@ class _Judge:
         late, grace = self.seen.setup.deadman_late_seconds, self.seen.setup.deadman_grace_seconds
         lives = sorted((each for each in self.seen.lives.values() if each.subject == BLIND), key=lambda each: each.opened_at)
         for life in lives:
-            last = self._last_sign(life.opened_at)
-            allowed = grace if last is None else late
-            if self._up_seconds(last or 0.0, life.opened_at) < allowed - SLEWED_SECONDS:
-                self.found.append(f"MonitorBlind at {life.opened_at:.1f}, last sign {last}: too early")
+            if not any(
+                self._up_seconds(at, life.opened_at) >= allowed - SLEWED_SECONDS for at, allowed in self._signs(life, late, grace)
+            ):
+                self.found.append(f"MonitorBlind at {life.opened_at:.1f}: too early")
         for began, ended, allowed in self._gaps(late, grace):
             limit = allowed + HEARTBEAT_SECONDS * self.seen.restarts + ERROR_SECONDS_MAX + SLEWED_SECONDS
             if self._up_seconds(began, ended) <= limit:
@@ -215,10 +215,13 @@ class _Judge:
             if not any(life.opened_at < ended and (life.closed_at or self.end + 1) >= ended for life in lives):
                 self.found.append(f"no sign from {began:.1f} to {ended:.1f}, and MonitorBlind is not open")
 
-    def _last_sign(self, at: float) -> float | None:
-        heard = [each for each in self.seen.heard if each < at]
-        renewed = [each for each in self.seen.renewed if each < at]
-        return None if not heard else min(heard[-1], renewed[-1]) if renewed else heard[-1]
+    def _signs(self, life: Life, late: float, grace: float) -> list[tuple[float, float]]:
+        """The last signs before it, each with how long it may be the last."""
+        heard = [each for each in self.seen.heard if each < life.opened_at]
+        renewed = [each for each in self.seen.renewed if each < life.opened_at]
+        if not heard:
+            return [(0.0, grace)]
+        return [(heard[-1], late), *((at, late + RENEWAL_SECONDS) for at in renewed[-1:])]
 
     def _gaps(self, late: float, grace: float) -> Iterator[tuple[float, float, float]]:
         heard = self.seen.heard
@@ -226,7 +229,7 @@ class _Judge:
             yield began, ended, late if began else grace
         for began, ended in pairwise([*self.seen.renewed, self.end]):
             if heard and heard[0] < began:
-                yield began, ended, late
+                yield began, ended, late + RENEWAL_SECONDS
 
     def _up_seconds(self, began: float, ended: float) -> float:
         return sum(max(0.0, min(to, ended) - max(since, began)) for since, to in self.seen.up)

@@ -52,7 +52,14 @@ def test_without_a_pager_health_says_so_and_the_page_stands_in_the_console(tmp_p
 def test_with_a_pager_health_names_what_goes_where(tmp_path: Path) -> None:
     one, store = service(tmp_path, SPILLWAY_ESCALATOR_PAGERDUTY_KEY=KEY)
     one.take(posted(alert("Watchdog")))
-    assert "The path of a page works; pages go to pagerduty." == one.health()["said"]
+    assert "Pages go to pagerduty; not tried yet: pagerduty." == one.health()["said"]
+    one.take(posted(alert("CanaryLost")))
+    for result, said in (
+        ("retry", "Not taking pages at the moment: pagerduty."), ("ok", "The path of a page works; pages go to pagerduty."),
+        ("refused", "Refusing pages: pagerduty."),
+    ):  # fmt: skip
+        one.engine.done(Outcome("x", "pagerduty", result))  # type: ignore[arg-type]
+        assert said == one.health()["said"]
     store.close()
 
 

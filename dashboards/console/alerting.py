@@ -6,7 +6,7 @@ that it explains: one that inhibits it, or that names it. Nothing here is green 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -54,15 +54,6 @@ class Firing:
     @property
     def pages(self) -> bool:
         return self.labels.get("severity", "page") == "page"
-
-    def explains(self, symptom: "Firing") -> bool:
-        named = _words(symptom.annotations.get("cause", "")) | _words(symptom.annotations.get("causes", ""))
-        explained = _words(self.annotations.get("explains", "")) | _words(self.labels.get("explains", ""))
-        return (
-            (bool(symptom.fingerprint) and symptom.fingerprint in self.inhibited_by)
-            or self.name in named
-            or symptom.name in explained
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +212,11 @@ def _words(text: str) -> set[str]:
 def problems(watch: Watch) -> list[Problem]:
     """Pages that nobody has acknowledged first, then the acknowledged, then symptoms without a page; the oldest first."""
     symptoms = [each for each in watch.firing if each.kind == "symptom"]
-    explaining = [each for each in (*watch.firing, *watch.pending) if each.kind == "cause"]
+    by_name = _grouped((each.name, each) for each in symptoms)
+    explaining = _Explaining.of([each for each in (*watch.firing, *watch.pending) if each.kind == "cause"])
     found, covered = [], set()
     for page in sorted(watch.open, key=lambda each: (each.state == "acknowledged", each.opened_at)):
-        own = tuple(each for each in symptoms if belongs(each, page))
+        own = tuple(each for each in by_name.get(page.alert, ()) if belongs(each, page))
         covered |= {id(each) for each in own}
         found.append(_problem(page, own, explaining))
     rest = [each for each in symptoms if id(each) not in covered]
@@ -237,9 +229,39 @@ def belongs(alert: Firing, page: Paged) -> bool:
     return alert.name == page.alert and all(alert.labels.get(name) == value for name, value in page.labels.items())
 
 
-def _problem(page: Paged | None, symptoms: tuple[Firing, ...], explaining: Sequence[Firing]) -> Problem:
+@dataclass(frozen=True, slots=True)
+class _Explaining:
+    """Causes by what leads to them from a symptom: its fingerprint, its words, its name."""
+
+    inhibited_by: Mapping[str, Sequence[Firing]]
+    named: Mapping[str, Sequence[Firing]]
+    explains: Mapping[str, Sequence[Firing]]
+
+    @classmethod
+    def of(cls, causes: Sequence[Firing]) -> "_Explaining":
+        return cls(
+            _grouped((fingerprint, each) for each in causes for fingerprint in each.inhibited_by),
+            _grouped((each.name, each) for each in causes),
+            _grouped((word, each) for each in causes for word in _words(each.annotations.get("explains", ""))),
+        )
+
+    def causes_of(self, symptom: Firing) -> Iterator[Firing]:
+        yield from self.inhibited_by.get(symptom.fingerprint, ())
+        yield from self.explains.get(symptom.name, ())
+        for word in _words(symptom.annotations.get("cause", "")):
+            yield from self.named.get(word, ())
+
+
+def _grouped(pairs: Iterable[tuple[str, Firing]]) -> dict[str, list[Firing]]:
+    found: dict[str, list[Firing]] = {}
+    for key, each in pairs:
+        found.setdefault(key, []).append(each)
+    return found
+
+
+def _problem(page: Paged | None, symptoms: tuple[Firing, ...], explaining: _Explaining) -> Problem:
     asked = symptoms or ((Firing(page.labels, page.annotations, page.opened_at),) if page else ())
-    causes = (each for each in explaining if any(each.explains(symptom) for symptom in asked))
+    causes = {id(cause): cause for symptom in asked for cause in explaining.causes_of(symptom)}.values()
     return Problem(page, symptoms, tuple(sorted(causes, key=lambda each: (each.state != "firing", each.since))))
 
 

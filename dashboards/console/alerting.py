@@ -25,6 +25,8 @@ FIRING_MAX = 1000
 OUTBOX_SECONDS_MAX = 60.0
 # Of the budget: less is worth a look.
 BUDGET_NEAR = 0.25
+# As the rules write it: `RdsErrors at rds (firing); HotShard at kinesis (pending)`.
+_NAMED = re.compile(r"(\w+)(?: at ([\w-]+))?")
 _KINDS = ("symptom", "cause", "watch")
 
 
@@ -160,10 +162,12 @@ class Watch:
 
     @property
     def firing(self) -> tuple[Firing, ...]:
-        """What Alertmanager has; if it is away, what Prometheus fires."""
+        """What Alertmanager has, but for the hourly test; if it is away, what Prometheus fires."""
         if isinstance(self.alertmanager, Unanswered):
-            return tuple(each for each in known(self.prometheus) if each.state == "firing")
-        return self.alertmanager
+            found = tuple(each for each in known(self.prometheus) if each.state == "firing")
+        else:
+            found = self.alertmanager
+        return tuple(each for each in found if each.name != TEST_PAGE)
 
     @property
     def pending(self) -> tuple[Firing, ...]:
@@ -248,8 +252,8 @@ class _Explaining:
     def causes_of(self, symptom: Firing) -> Iterator[Firing]:
         yield from self.inhibited_by.get(symptom.fingerprint, ())
         yield from self.explains.get(symptom.name, ())
-        for word in _words(symptom.annotations.get("cause", "")):
-            yield from self.named.get(word, ())
+        for name, hop in _NAMED.findall(symptom.annotations.get("cause", "")):
+            yield from (each for each in self.named.get(name, ()) if not hop or each.labels.get("hop") == hop)
 
 
 def _grouped(pairs: Iterable[tuple[str, Firing]]) -> dict[str, list[Firing]]:

@@ -215,7 +215,7 @@ def _facts(view: _View, problem: Problem) -> Markup:
         if page.acknowledged_at is not None:
             facts.append(("Acknowledged", html(page.acknowledged_by, ", ", ago(page.acknowledged_at, view.now))))
     if said.get("budget"):
-        facts.append(("Error budget left", said["budget"]))
+        facts.append(("Error budget", said["budget"]))
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", text)) for name, text in facts), class_="facts")
 
 

@@ -52,7 +52,7 @@ async def test_a_symptom_is_shown_with_its_page_its_causes_and_where_to_go() -> 
         "CanaryLost exit=rds", "nobody has acknowledged it", "42 probes did not reach rds", "Users feel: Nothing that happens",
         "alice by pagerduty: delivered", "alice by slack: refused", "1 of 3, policy default",
         "level 2: sam by pagerduty in 1 min",
-        "Error budget left11.2 %", "RdsErrors at RDS", "EtlBatchFailed at RDS exit=rds pending", "connection refused",
+        "Error budget11.2% of the error budget of freshness-rds is left", "RdsErrors at RDS", "EtlBatchFailed at RDS exit=rds pending", "connection refused",
     ):  # fmt: skip
         assert said in first.replace("CanaryLostexit", "CanaryLost exit"), said
     assert "acknowledged by alice" in second
@@ -74,6 +74,14 @@ async def test_a_cause_without_a_symptom_pages_nobody_and_stands_apart_silenced_
     assert re.search(r"silenced by bob until [\d:-]+( \d\d:\d\d)?: new schema is being rolled out", parsed.words)
 
 
+async def test_a_cause_at_another_exit_explains_nothing() -> None:
+    night = bad()
+    night.fires("EtlBatchFailed", "ticket", "cause", "3 batches into the lake failed.", 30, exit="lake", hop="lake")
+    answer, parsed = await shown(night)
+    assert not any("into the lake" in each for each in articles(answer))
+    assert "3 batches into the lake failed." in parsed.words
+
+
 async def test_budgets_have_their_nines_the_least_left_first() -> None:
     _, parsed = await shown(bad())
     assert re.search(r"correctness99.99 %52.6 minutes4.32 minutesoverspent by 35 %0.00freshness-rds99 %3.65 days", parsed.words)
@@ -86,7 +94,7 @@ async def test_pages_that_have_ended_are_listed_with_who_acknowledged_and_their_
 
 async def test_the_hourly_test_page_is_no_page() -> None:
     night = quiet()
-    night.paged({"labels": {"alertname": "TestPage"}, "annotations": {"summary": "A test."}}, 5)
+    night.paged(night.fires("TestPage", "page", "watch", "A test.", 5), 5)
     answer, parsed = await shown(night)
     assert (("ok", "No page is open, and the watchers see"), []) == (verdict_of(answer), articles(answer))
     assert "A test." not in parsed.words

@@ -121,10 +121,10 @@ def bad(now: float | None = None) -> Night:
     trace = {"trace": f"{CONSOLE}/traces?q=%7B%20status%20%3D%20error%20%7D"}
     lost = night.fires(
         "CanaryLost", "page", "symptom", "42 probes did not reach rds through either door within 30 s.", 252,
-        {**trace, "cause": "RdsErrors (rds refuses connections), EtlBatchFailed", "budget": "11.2 %"}, exit="rds", hop="rds",
+        {**trace, "cause": "RdsErrors at rds (firing); EtlBatchFailed at rds (pending)", "budget": "11.2% of the error budget of freshness-rds is left"}, exit="rds", hop="rds",
     )  # fmt: skip
     stale = night.fires(
-        "ExitStale", "page", "symptom", "rds is 4 min behind; 90 s are promised.", 175, {**trace, "cause": "RdsErrors"},
+        "ExitStale", "page", "symptom", "rds is 4 min behind; 90 s are promised.", 175, {**trace, "cause": "RdsErrors at rds (firing)"},
         exit="rds", hop="rds",
     )  # fmt: skip
     night.fires("RdsErrors", "ticket", "cause", "rds: 31 failed batches in 5 min: connection refused.", 262,

@@ -52,7 +52,8 @@ async def test_a_symptom_is_shown_with_its_page_its_causes_and_where_to_go() -> 
         "CanaryLost exit=rds", "nobody has acknowledged it", "42 probes did not reach rds", "Users feel: Nothing that happens",
         "alice by pagerduty: delivered", "alice by slack: refused", "1 of 3, policy default",
         "level 2: sam by pagerduty in 1 min",
-        "Error budget11.2% of the error budget of freshness-rds is left", "RdsErrors at RDS", "EtlBatchFailed at RDS exit=rds pending", "connection refused",
+        "Error budget11.2% of the error budget of freshness-rds is left",
+        "RdsErrors at RDS", "EtlBatchFailed at RDS exit=rds pending", "connection refused",
     ):  # fmt: skip
         assert said in first.replace("CanaryLostexit", "CanaryLost exit"), said
     assert "acknowledged by alice" in second

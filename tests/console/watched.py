@@ -23,6 +23,7 @@ from aiohttp import web
 
 from tests.console.live import console
 
+BUDGET = "11.2% of the error budget of freshness-rds is left"
 CONSOLE = "http://console.example:8088"
 SLOS = {  # objective, left, burn rate
     "grpc-door-availability": (0.999, 0.93, 0.4),
@@ -121,11 +122,11 @@ def bad(now: float | None = None) -> Night:
     trace = {"trace": f"{CONSOLE}/traces?q=%7B%20status%20%3D%20error%20%7D"}
     lost = night.fires(
         "CanaryLost", "page", "symptom", "42 probes did not reach rds through either door within 30 s.", 252,
-        {**trace, "cause": "RdsErrors at rds (firing); EtlBatchFailed at rds (pending)", "budget": "11.2% of the error budget of freshness-rds is left"}, exit="rds", hop="rds",
+        {**trace, "cause": "RdsErrors at rds (firing); EtlBatchFailed at rds (pending)", "budget": BUDGET}, exit="rds", hop="rds",
     )  # fmt: skip
     stale = night.fires(
-        "ExitStale", "page", "symptom", "rds is 4 min behind; 90 s are promised.", 175, {**trace, "cause": "RdsErrors at rds (firing)"},
-        exit="rds", hop="rds",
+        "ExitStale", "page", "symptom", "rds is 4 min behind; 90 s are promised.", 175,
+        {**trace, "cause": "RdsErrors at rds (firing)"}, exit="rds", hop="rds",
     )  # fmt: skip
     night.fires("RdsErrors", "ticket", "cause", "rds: 31 failed batches in 5 min: connection refused.", 262,
                 inhibited_by=[lost["fingerprint"]], exit="rds", hop="rds")  # fmt: skip
@@ -211,6 +212,12 @@ def app(night: Night) -> web.Application:
                 each["status"] = {"state": "expired"}
         return web.Response()
 
+    async def change(request: web.Request) -> web.StreamResponse:
+        """For a browser's script: who is away from now on."""
+        night.away = set(await request.json())
+        return web.Response()
+
+    router.add_post("/away", change)
     router.add_post("/api/pages/{key:.+}/acknowledge", acknowledge)
     router.add_post("/api/v2/silences", make_silence)
     router.add_delete("/api/v2/silence/{id}", expire)
@@ -298,12 +305,10 @@ def watched_beside(night: Night) -> Iterator[str]:
 
 
 @contextmanager
-def console_over(night: Night, folder: Path, *more: str) -> Iterator[str]:
-    with (
-        watched_beside(night) as url,
-        console(folder, url, url, None, "--alertmanager", url, "--escalator", url, *more) as address,
-    ):
-        yield address
+def console_over(night: Night, folder: Path) -> Iterator[tuple[str, str]]:
+    """The addresses of a console of its own, and of what it asks."""
+    with watched_beside(night) as url, console(folder, url, url, None, "--alertmanager", url, "--escalator", url) as address:
+        yield address, url
 
 
 def main() -> None:
@@ -314,7 +319,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     night = quiet() if chosen.quiet else bad()
-    with tempfile.TemporaryDirectory(prefix="spillway-watched-") as folder, console_over(night, Path(folder)) as url:
+    with tempfile.TemporaryDirectory(prefix="spillway-watched-") as folder, console_over(night, Path(folder)) as (url, _):
         print(url, flush=True)
         ended.wait()
 

@@ -20,6 +20,8 @@ from telemetry.process import Telemetry
 from telemetry.settings import TelemetrySettings
 
 TOKEN_VARIABLE = "SPILLWAY_CONSOLE_TOKEN"
+# The escalator asks for it where it listens to more than this machine.
+ESCALATOR_TOKEN_VARIABLE = "SPILLWAY_ESCALATOR_TOKEN"
 EXIT_REFUSED = 2
 DRAIN_SECONDS_MAX = 2
 
@@ -89,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = ConsoleSettings(
         chosen.prometheus, chosen.store, chosen.host, chosen.port, token, chosen.dashboards, chosen.targets, chosen.runbooks,
         chosen.canary, chosen.ledger, chosen.alertmanager, chosen.escalator,
+        os.environ.get(ESCALATOR_TOKEN_VARIABLE, ""),
     )  # fmt: skip
     endpoint = TelemetrySettings(otlp_endpoint=os.environ.get("SPILLWAY_TELEMETRY_OTLP_ENDPOINT", ""))
     telemetry = Telemetry.begin("console", os.environ.get("SPILLWAY_WORKER", "console"), endpoint, health_port=chosen.health_port)

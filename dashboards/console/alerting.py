@@ -68,6 +68,8 @@ class Notice:
     channel: str
     outcome: str
     detail: str
+    # Of: trigger, acknowledge, resolve.
+    kind: str = "trigger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,13 @@ class Paged:
     next_at: float | None
     next: str
     notified: tuple[Notice, ...]
+    # Of the escalator itself: Alertmanager never had it.
+    own: bool = False
+
+    @property
+    def wakes(self) -> bool:
+        """A ticket is told in working hours; nobody need acknowledge it."""
+        return self.labels.get("severity") != "ticket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +119,8 @@ class Channel:
     state: str
     last_ok_at: float | None
     last_error: str
+    # The console and the log do not.
+    reaches_a_person: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +139,8 @@ class Health:
     waiting: int
     oldest_at: float | None
     said: str
+    # False: the disk refuses, and a restart would forget pages.
+    durable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +170,12 @@ class Watch:
 
     @property
     def open(self) -> tuple[Paged, ...]:
-        """Pages that are not resolved, without the hourly test."""
+        """Pages that are not resolved, without the hourly test and without tickets."""
+        return tuple(each for each in self.told if each.wakes)
+
+    @property
+    def told(self) -> tuple[Paged, ...]:
+        """The same with tickets, which the escalator keeps as pages that nobody need acknowledge."""
         return tuple(each for each in known(self.pages) if each.state != "resolved" and each.alert != TEST_PAGE)
 
     @property
@@ -214,12 +232,14 @@ def _words(text: str) -> set[str]:
 
 
 def problems(watch: Watch) -> list[Problem]:
-    """Pages that nobody has acknowledged first, then the acknowledged, then symptoms without a page; the oldest first."""
+    """Pages that nobody has acknowledged, then the acknowledged, tickets, and symptoms without a page; the oldest first."""
     symptoms = [each for each in watch.firing if each.kind == "symptom"]
     by_name = _grouped((each.name, each) for each in symptoms)
     explaining = _Explaining.of([each for each in (*watch.firing, *watch.pending) if each.kind == "cause"])
     found, covered = [], set()
-    for page in sorted(watch.open, key=lambda each: (each.state == "acknowledged", each.opened_at)):
+    for page in sorted(watch.told, key=lambda each: (not each.wakes, each.state == "acknowledged", each.opened_at)):
+        if page.labels.get("kind") == "cause":
+            continue
         own = tuple(each for each in by_name.get(page.alert, ()) if belongs(each, page))
         covered |= {id(each) for each in own}
         found.append(_problem(page, own, explaining))
@@ -300,8 +320,10 @@ def deaf(watch: Watch) -> list[str]:
     if isinstance(watch.health, Unanswered):
         return []
     health = watch.health
+    durable = [] if health.durable else ["the escalator's disk refuses: a restart would forget pages"]
     said = [f"{each.name} refuses pages" + (f" ({each.last_error})" if each.last_error else "") for each in health.channels
             if each.state == "refusing"]  # fmt: skip
+    said = durable + said
     if health.test_page in ("late", "failed"):
         said.append(f"the test page {'did not come back in time' if health.test_page == 'late' else 'failed'}")
     if health.waiting and health.oldest_at is not None and health.now is not None:
@@ -309,6 +331,11 @@ def deaf(watch: Watch) -> list[str]:
         if waits > OUTBOX_SECONDS_MAX:
             said.append(f"{health.waiting} notifications wait to be sent, the oldest for {waits:.0f} s")
     return said
+
+
+def unreachable(watch: Watch) -> bool:
+    """Nobody has been told to the escalator whom a page could wake."""
+    return not isinstance(watch.health, Unanswered) and not any(each.reaches_a_person for each in watch.health.channels)
 
 
 def verdict(watch: Watch) -> tuple[State, str]:
@@ -332,6 +359,8 @@ def verdict(watch: Watch) -> tuple[State, str]:
     silenced = sum(bool(each.silenced_by) for each in paging)
     if silenced:
         return "near", f"{silenced} silenced: {'it pages' if silenced == 1 else 'they page'} nobody"
+    if unreachable(watch):
+        return "near", "No page is open; no channel reaches a person"
     if any(each.kind != "watch" for each in watch.firing):
         return "near", "No page is open; something fires that pages nobody"
     return "ok", "No page is open, and the watchers see"
@@ -407,9 +436,10 @@ def _paged(said: Mapping[str, Any]) -> Paged:
         next=str(said.get("next") or ""),
         notified=tuple(
             Notice(float(each["at"]), int(each.get("level") or 0), str(each["who"]), str(each["channel"]), str(each["outcome"]),
-                   str(each.get("detail") or ""))
+                   str(each.get("detail") or ""), str(each.get("kind") or "trigger"))
             for each in said["notified"]
         ),
+        own=said.get("series") == 0,
     )  # fmt: skip
 
 
@@ -425,13 +455,15 @@ def health_of(answer: Json) -> Health:
         test_page_returned_at=_number(test.get("returned_at")),
         test_page_seconds=_number(test.get("seconds")),
         channels=tuple(
-            Channel(str(each["name"]), str(each["state"]), _number(each.get("last_ok_at")), str(each.get("last_error") or ""))
+            Channel(str(each["name"]), str(each["state"]), _number(each.get("last_ok_at")), str(each.get("last_error") or ""),
+                    bool(each.get("reaches_a_person", True)))
             for each in answer["channels"][:CHANNELS_MAX]
         ),
         waiting=int(outbox["pending"]),
         oldest_at=_number(outbox.get("oldest_at")),
         said=str(answer["said"]),
-    )
+        durable=bool(answer.get("durable", True)),
+    )  # fmt: skip
 
 
 def silences_of(answer: Json) -> tuple[Silence, ...]:

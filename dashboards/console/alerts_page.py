@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboards.console import alerting, standing
-from dashboards.console.alerting import Firing, Paged, Problem, Silence, Watch, known
+from dashboards.console.alerting import Firing, Notice, Paged, Problem, Silence, Watch, known
 from dashboards.console.forms import COMMENT_CHARS_MAX, WHO_CHARS_MAX, Forms
 from dashboards.console.layout import Markup, choice, counted, html, notice, table, tag
 from dashboards.console.moments import age, ago, clock, due, own_path, since
@@ -24,8 +24,6 @@ SILENCE_SECONDS: Mapping[str, float] = {"15m": 900, "1h": 3600, "4h": 14400, "12
 _SILENCE_WORDS = {"15m": "15 minutes", "1h": "1 hour", "4h": "4 hours", "12h": "12 hours", "24h": "24 hours"}
 # Labels that every alert has, and that say nothing of what it is about.
 _OF_ALL = frozenset(("severity", "kind", "owner", "policy", "job", "monitor", "prometheus"))
-# Of the escalator itself: Alertmanager never has them.
-_OF_ESCALATOR = frozenset((alerting.TEST_PAGE, "PagerRefusing"))
 BRIEF_PAGES_MAX, BRIEF_REASONS_MAX = 5, 3
 # What a storm leaves: those that are most urgent, and how many more there are.
 PROBLEMS_MAX, CAUSES_MAX, ALONE_MAX, NOTICES_MAX = 25, 6, 40, 8
@@ -74,6 +72,8 @@ def _reasons(watch: Watch) -> Iterator[Markup]:
         yield tag("li", f"UNKNOWN: {reason}", class_="state-nodata")
     for reason in alerting.deaf(watch):
         yield tag("li", reason, class_="state-bad")
+    if alerting.unreachable(watch):
+        yield tag("li", "no channel reaches a person: pages stand here and in the escalator's log alone", class_="state-near")
 
 
 # -- the overview's line
@@ -153,7 +153,7 @@ def _problem(view: _View, problem: Problem) -> Markup:
         _facts(view, problem),
         tag(
             "div",
-            _acknowledge(view, page) if page and page.state == "open" else Markup(""),
+            _acknowledge(view, page) if page and page.wakes and page.state == "open" else Markup(""),
             _leads(name, said, problem.symptoms[0].fingerprint if problem.symptoms else ""),
             class_="do",
         ),
@@ -182,8 +182,10 @@ def _standing(view: _View, problem: Problem) -> tuple[str, str]:
             return "near", "a ticket: nobody is paged"
         known_to_all = not isinstance(view.watch.pages, Unanswered)
         return ("bad", "no page is open for it") if known_to_all else ("bad", "UNKNOWN who is paged")
-    gone = not symptoms and not isinstance(view.watch.alertmanager, Unanswered) and page.alert not in _OF_ESCALATOR
+    gone = not symptoms and not isinstance(view.watch.alertmanager, Unanswered) and not page.own
     rest = ", does not fire any more" if gone else f", {_silenced(view, symptoms[0])}" if silenced else ""
+    if not page.wakes and page.state == "open":
+        return "near", f"a ticket: nobody need acknowledge it{rest}"
     if page.state == "acknowledged":
         return "near", f"acknowledged by {page.acknowledged_by or 'somebody'}{rest}"
     return "bad", f"nobody has acknowledged it{rest}"
@@ -221,7 +223,8 @@ def _facts(view: _View, problem: Problem) -> Markup:
 
 def _paged(page: Paged, now: float) -> Markup:
     """Who, by which channel, and what became of it: the newest of each."""
-    newest = {(each.who, each.channel): each for each in sorted(page.notified, key=lambda one: one.at)}
+    triggers = sorted((each for each in page.notified if each.kind == "trigger"), key=lambda one: one.at)
+    newest = {(each.who, each.channel): each for each in triggers}
     if not newest:
         return Markup("nobody yet")
     shown = sorted(newest.values(), key=lambda one: -one.at)[:4]
@@ -243,7 +246,7 @@ def _level(page: Paged) -> str:
 
 def _next(page: Paged, now: float) -> Markup:
     words = page.next or ("somebody" if page.next_at else "nobody")
-    return html(words, " ", tag("strong", due(page.next_at, now))) if page.next_at is not None else html(words)
+    return html(tag("strong", due(page.next_at, now)), ": ", words) if page.next_at is not None else html(words)
 
 
 def _acknowledge(view: _View, page: Paged) -> Markup:
@@ -305,12 +308,13 @@ def _notified(view: _View, page: Paged) -> Markup:
 
 
 def _notices(page: Paged, now: float) -> Markup:
-    rows = [
-        tag("li", f"{clock(each.at, now)} level {each.level}: {each.who} by {each.channel}: ", _outcome(each.outcome),
-            f" {each.detail}" if each.detail else "")
-        for each in page.notified[-NOTICES_MAX:]
-    ]  # fmt: skip
+    rows = [_notice(each, now) for each in page.notified[-NOTICES_MAX:]]
     return tag("ul", *rows, class_="notices")
+
+
+def _notice(told: Notice, now: float) -> Markup:
+    what = f"{clock(told.at, now)} {told.kind}, level {told.level}: {told.who} by {told.channel}: "
+    return tag("li", what, _outcome(told.outcome), f" {told.detail}" if told.detail else "")
 
 
 # -- what fires and pages nobody
@@ -330,7 +334,7 @@ def _alone(view: _View, shown: Sequence[Problem]) -> Markup:
             tag("td", BY_NAME[hop].title if (hop := each.labels.get("hop", "")) in BY_NAME else hop),
             tag("td", each.annotations.get("summary", "")),
             tag("td", since(each.since, view.now), class_="time"),
-            tag("td", _silenced(view, each) if each.silenced_by else _way_to_silence(each)),
+            tag("td", _told(view, each), _silenced(view, each) if each.silenced_by else _way_to_silence(each)),
             data_line=True,
         )
         for each in everything[:ALONE_MAX]
@@ -339,6 +343,17 @@ def _alone(view: _View, shown: Sequence[Problem]) -> Markup:
     if len(everything) > ALONE_MAX:
         caption += f" {len(everything) - ALONE_MAX} more are not shown."
     return html(tag("h2", "Fires without paging"), table(("Alert", "Hop", "What", "Since", ""), rows, caption))
+
+
+def _told(view: _View, alert: Firing) -> Markup:
+    """Who has it as a ticket."""
+    page = next((each for each in view.watch.told if alerting.belongs(alert, each)), None)
+    if page is None:
+        return Markup("")
+    if page.state == "acknowledged":
+        return html(f"acknowledged by {page.acknowledged_by}; ")
+    who = dict.fromkeys(f"{each.who} by {each.channel}" for each in page.notified if each.outcome in _DELIVERED)
+    return html(f"told {', '.join(who)}; " if who else "")
 
 
 def _way_to_silence(alert: Firing) -> Markup:

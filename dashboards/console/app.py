@@ -69,6 +69,7 @@ class ConsoleSettings:
     # Where alerts are grouped and silenced, and who pages people; empty: there is none.
     alertmanager_url: str = ""
     escalator_url: str = ""
+    escalator_token: str = ""
 
 
 def console(settings: ConsoleSettings) -> ASGIApp:
@@ -116,7 +117,7 @@ class _Console:
             self._store = Store(Source("The trace store", self._settings.store_url, session))
             self._ledger = Source("The ledger", self._settings.ledger_url, session)
             alertmanager = Source("Alertmanager", self._settings.alertmanager_url, session)
-            escalator = Source("The escalator", self._settings.escalator_url, session)
+            escalator = Source("The escalator", self._settings.escalator_url, session, token=self._settings.escalator_token)
             # A console with a token keeps its forms over a restart.
             forms = Forms(self._settings.token.encode() or None)
             self._alerts = AlertDesk(self._prometheus, alertmanager, escalator, forms, self._alerts_shown)

@@ -49,8 +49,11 @@ class Refused(Unanswered):
 class Source:
     """One HTTP server, asked with GET."""
 
-    def __init__(self, name: str, url: str, session: aiohttp.ClientSession, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, name: str, url: str, session: aiohttp.ClientSession, clock: Callable[[], float] = time.monotonic, token: str = ""
+    ) -> None:  # fmt: skip
         self.name, self.url, self._session, self._clock = name, url.rstrip("/"), session, clock
+        self._headers = {"accept": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
         self._answered_at = self._silent_until = -math.inf
 
     async def get(self, path: str, params: Sequence[tuple[str, str]] = ()) -> Json:
@@ -122,7 +125,7 @@ class Source:
             self.url + path,
             params=list(params),
             json=told,
-            headers={"accept": "application/json"},
+            headers=self._headers,
             timeout=aiohttp.ClientTimeout(total=ASK_SECONDS_MAX),
             allow_redirects=False,
         ) as answer:

@@ -51,7 +51,7 @@ async def test_a_symptom_is_shown_with_its_page_its_causes_and_where_to_go() -> 
     for said in (
         "CanaryLost exit=rds", "nobody has acknowledged it", "42 probes did not reach rds", "Users feel: Nothing that happens",
         "alice by pagerduty: delivered", "alice by slack: refused", "1 of 3, policy default",
-        "level 2: sam by pagerduty in 1 min",
+        "Nextin 1 min", ": level 2: sam by pagerduty",
         "Error budget11.2% of the error budget of freshness-rds is left",
         "RdsErrors at RDS", "EtlBatchFailed at RDS exit=rds pending", "connection refused",
     ):  # fmt: skip
@@ -114,6 +114,37 @@ async def test_a_symptom_that_pages_and_has_no_page_is_bad() -> None:
     answer, _ = await shown(night)
     assert ("bad", "A symptom fires, and no page is open for it") == verdict_of(answer)
     assert "no page is open for it" in articles(answer)[0]
+
+
+async def test_a_ticket_wakes_nobody_though_the_escalator_keeps_it_as_a_page() -> None:
+    night = quiet()
+    slow = night.fires("FreshnessSlowBurn", "ticket", "symptom", "2 % is late.", 3000, exit="lake", hop="lake")
+    shard = night.fires("HotShard", "ticket", "cause", "A shard is hot.", 3000, hop="kinesis")
+    for each in (slow, shard):
+        night.paged(each, 2990, levels=1, next_at=None, next="nothing: nobody need acknowledge")
+    answer, parsed = await shown(night)
+    assert ("near", "No page is open; something fires that pages nobody") == verdict_of(answer)
+    assert ["a ticket: nobody need acknowledge it"] == re.findall(r"a ticket: nobody[\w ]+it", " ".join(articles(answer)))
+    assert "told alice by pagerduty; Silence" in parsed.words
+    assert "Acknowledge</button>" not in answer.text
+
+
+async def test_an_escalator_that_knows_nobody_to_wake_is_not_green() -> None:
+    night = quiet()
+    night.health["channels"] = [
+        {"name": "console", "state": "ok", "last_ok_at": 1.0, "last_error": None, "reaches_a_person": False}
+    ]
+    answer, parsed = await shown(night)
+    assert ("near", "No page is open; no channel reaches a person") == verdict_of(answer)
+    assert "pages stand here and in the escalator's log alone" in parsed.words
+
+
+async def test_a_page_of_the_escalator_itself_does_not_look_as_if_it_were_over() -> None:
+    night = quiet()
+    night.paged({"labels": {"alertname": "PagerRefusing"}, "annotations": {"summary": "pagerduty refuses."}}, 9, series=0)
+    (article,) = articles((await shown(night))[0])
+    assert "nobody has acknowledged it" in article
+    assert "any more" not in article
 
 
 async def test_a_page_whose_alert_has_ended_stays_until_it_is_resolved() -> None:
@@ -264,6 +295,7 @@ def test_an_alertmanager_that_prometheus_does_not_reach_is_blind() -> None:
         ({"test_page": {"state": "failed"}}, "the test page failed"),
         ({"test_page": {"state": "late"}}, "the test page did not come back in time"),
         ({"channels": [{"name": "pagerduty", "state": "refusing", "last_error": "429"}]}, "pagerduty refuses pages (429)"),
+        ({"durable": False}, "the escalator's disk refuses: a restart would forget pages"),
         ({"outbox": {"pending": 3, "oldest_at": -100.0}}, "3 notifications wait to be sent, the oldest for 100 s"),
     ],
 )

@@ -85,7 +85,7 @@ class Night:
             "key": f"{name}/{len(self.pages)}", "alert": name, "labels": alert["labels"], "annotations": alert["annotations"],
             "state": "open", "starts_at": self.now - ago - 5, "opened_at": self.now - ago, "acknowledged_at": None,
             "acknowledged_by": None, "resolved_at": None, "policy": "default", "level": 1, "levels": 3,
-            "next_at": self.now + 110, "next": "level 2: sam by pagerduty",
+            "next_at": self.now + 110, "next": "level 2: sam by pagerduty", "series": 1,
             "notified": [self.notified(ago - 2, 1, "alice", "pagerduty", "delivered")], **more,
         }  # fmt: skip
         self.pages.append(page)

@@ -21,8 +21,10 @@ from alerts.rules import rules_text as alert_rules_text
 from pipeline.stack.debian import Debian
 from telemetry.recording import rules_text
 
-READY_SECONDS_MAX, END_SECONDS_MAX, ASK_SECONDS_MAX = 20, 10, 10
+READY_SECONDS_MAX, END_SECONDS_MAX, ASK_SECONDS_MAX = 60, 10, 10
 PROMTOOL_SECONDS_MAX = 120
+# Alerts are many, and nothing waits for them.
+ALERTS_SECONDS = 3
 _LONG_WINDOW = re.compile(r"\[\d+[hd]:\d+m\]")
 CACHE = Path(__file__).parents[2] / ".cache"
 
@@ -48,11 +50,11 @@ class Prometheus:
 
 @contextmanager
 def prometheus(folder: Path, targets: Path) -> Iterator[Prometheus]:
-    """Scrapes the targets each second, and evaluates the rules as often."""
+    """Scrapes the targets each second, and evaluates recording rules as often."""
     config, rules, alerts = folder / "prometheus.yml", folder / "recording.json", folder / "alerts.json"
     rules.write_text(rules_text(interval_seconds=1))
     # Hours and days have not gone by yet: long windows look at what is there.
-    alerts.write_text(_LONG_WINDOW.sub("[30s:1s]", alert_rules_text(interval_seconds=1)))
+    alerts.write_text(_LONG_WINDOW.sub("[30s:1s]", alert_rules_text(ALERTS_SECONDS)))
     # JSON is YAML.
     told = {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dashboards import cost
+from dashboards import cost, slo_records
 from dashboards.queries import all_queries, resolve
 from telemetry.hops import HOPS
 from telemetry.recording import LABELS, RECORDS, Record, bands, forecasts
@@ -24,7 +24,8 @@ SAMPLES_WANTED, FILLED_SECONDS_MAX = 18, 120
 def scraped(world: Live) -> Prometheus:
     """Of the live world, once it is old enough."""
     server, ends = world.prometheus, time.monotonic() + FILLED_SECONDS_MAX
-    while not server.query(f"min(count_over_time(up[1m])) >= {SAMPLES_WANTED} and on () {LAST}"):
+    budgets = f"count({slo_records.BUDGET_LEFT})"
+    while not server.query(f"min(count_over_time(up[1m])) >= {SAMPLES_WANTED} and on () {LAST} and on () {budgets}"):
         assert time.monotonic() < ends, "the stand-in is not scraped"
         time.sleep(0.5)
     return server

@@ -18,13 +18,15 @@ from pipeline.stack.ports import HOST
 from pipeline.stack.process import Plan, Process, Ready
 from pipeline.stack.secret import Secrets
 
-ToolName = Literal["ministack", "postgres", "redis", "prometheus"]
+ToolName = Literal["ministack", "postgres", "redis", "prometheus", "alertmanager"]
 
 # Metrics and health of parts count up from here, in the order of the path.
 HEALTH_PORT_FIRST = 4600
 # A JVM on a busy machine.
 ETL_START_SECONDS_MAX = 180.0
 STORE_GRACE_SECONDS = 30.0
+# Who pages ends before what is watched, and who watches those that page before them: a stop of the whole stack pages nobody.
+WATCH_STOP_RANK, PAGING_STOP_RANK = -2, -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class StackSettings:
     redis_port: int = 4572
     console_port: int = 8088
     prometheus_port: int = 9090
+    alertmanager_port: int = 9093
+    escalator_port: int = 9095
     otlp_grpc_port: int = 4317
     otlp_http_port: int = 4318
     # Processes that share one door's port.
@@ -238,18 +242,81 @@ def _store(site: Site) -> tuple[Process, ...]:
     )
 
 
+def _rules(site: Site) -> tuple[Process, ...]:
+    folder, ports = site.folder.data("rules"), site.ports
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    options: dict[str, object] = {
+        "rules": folder / watch.ALERT_RULES,
+        "routes": folder / watch.ALERT_ROUTES,
+        "interval": site.settings.scrape_seconds,
+        "escalator": f"http://{HOST}:{ports.get('escalator', site.settings.escalator_port)}",
+        "console": f"http://{HOST}:{ports.get('console', site.settings.console_port)}",
+    }
+    return (
+        Process(
+            name="rules",
+            argv=(sys.executable, "-m", "alerts", *_options(options)),
+            task=True,
+            about="alert rules and routes",
+        ),
+    )
+
+
 def _prometheus(site: Site) -> tuple[Process, ...]:
     port, data, tool = site.ports["prometheus"], site.folder.data("prometheus"), site.tools["prometheus"]
+    rules = site.folder.data("rules")
     return (
         Process(
             name="prometheus",
-            argv=watch.prometheus_command(tool, data, port, site.folder.targets, site.settings.scrape_seconds),
+            argv=watch.prometheus_command(tool, data, site.ports, site.folder.targets, rules, site.settings.scrape_seconds),
             ready=Ready("http", port, "/-/ready"),
+            needs=("rules",),
             stop_rank=9,
             address=f"http://{HOST}:{port}",
             about="metrics and rules",
         ),
     )
+
+
+def _alertmanager(site: Site) -> tuple[Process, ...]:
+    port, data, tool = site.ports["alertmanager"], site.folder.data("alertmanager"), site.tools["alertmanager"]
+    return (
+        Process(
+            name="alertmanager",
+            argv=watch.alertmanager_command(tool, data, port, site.folder.data("rules")),
+            ready=Ready("http", port, "/-/ready"),
+            needs=("rules", "escalator", "prometheus", *_watched(site)),
+            stop_rank=PAGING_STOP_RANK,
+            address=f"http://{HOST}:{port}",
+            about="groups and routes alerts",
+        ),
+    )
+
+
+def _escalator(site: Site) -> tuple[Process, ...]:
+    port = site.ports["escalator"]
+    env = {"SPILLWAY_ESCALATOR_PORT": str(port)}
+    build = ours(
+        "escalator", "alerts.escalator", stop_rank=PAGING_STOP_RANK, needs=(), address="escalator", about="pages people", env=env
+    )
+    return build(site)
+
+
+def _watch(site: Site) -> tuple[Process, ...]:
+    build = ours(
+        "watch",
+        "alerts.watch",
+        stop_rank=WATCH_STOP_RANK,
+        needs=("alertmanager", "escalator", *_watched(site)),
+        about="watches the watchers",
+    )
+    return build(site)
+
+
+def _watched(site: Site) -> tuple[str, ...]:
+    """Every process of ours but those that page."""
+    names = (name.removeprefix("health:") for name in site.ports if name.startswith("health:"))
+    return tuple(name for name in names if name not in ("escalator", "watch"))
 
 
 def _console(site: Site) -> tuple[Process, ...]:
@@ -355,8 +422,24 @@ PARTS: tuple[Part, ...] = (
         ports=(("otlp-grpc", "otlp_grpc_port"), ("otlp-http", "otlp_http_port")),
         workers=lambda _: 1,
     ),
+    Part("rules", "makes alert rules and routes", _rules),
     Part("prometheus", "metrics and rules", _prometheus, ports=(("prometheus", "prometheus_port"),), tools=("prometheus",)),
     Part("console", "the console", _console, ports=(("console", "console_port"),), workers=lambda _: 1),
+    Part(
+        "escalator",
+        "pages people, and the next until one acknowledges",
+        _escalator,
+        ports=(("escalator", "escalator_port"),),
+        workers=lambda _: 1,
+    ),
+    Part(
+        "alertmanager",
+        "groups and routes alerts",
+        _alertmanager,
+        ports=(("alertmanager", "alertmanager_port"),),
+        tools=("alertmanager",),
+    ),
+    Part("watch", "watches the watchers", _watch, workers=lambda _: 1),
 )
 
 NAMES: tuple[str, ...] = tuple(part.name for part in PARTS)

@@ -309,8 +309,16 @@ def _watch(site: Site) -> tuple[Process, ...]:
         stop_rank=WATCH_STOP_RANK,
         needs=("alertmanager", "escalator", *_watched(site)),
         about="watches the watchers",
+        env={"SPILLWAY_WATCH_WITHOUT": _unwatchable(site)},
     )
     return build(site)
+
+
+def _unwatchable(site: Site) -> str:
+    """Watchers that this stack does not have."""
+    port_of = {"prometheus": "prometheus", "alertmanager": "alertmanager", "escalator": "escalator", "console": "console"}
+    port_of |= {"canary": "health:canary", "ledger": "health:ledger"}
+    return ",".join(name for name, port in port_of.items() if port not in site.ports)
 
 
 def _watched(site: Site) -> tuple[str, ...]:

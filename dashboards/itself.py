@@ -14,7 +14,12 @@ def page() -> Page:
         uid=UID,
         title="Telemetry itself",
         description="What was shipped, dropped and failed; the trace store; the scraping. Trouble here never touches events.",
-        rows=(Row("On the way to the store", _shipping()), Row("The store", _store()), Row("Prometheus", _scraping())),
+        rows=(
+            Row("On the way to the store", _shipping()),
+            Row("The store", _store()),
+            Row("Prometheus", _scraping()),
+            Row("The watch", _watch()),
+        ),
     )
 
 
@@ -130,6 +135,29 @@ def _scraping() -> tuple[Panel, ...]:
             "How many series a process reports. Labels are bounded, so this is flat after the start.",
             "Growing: a label has values that are not bounded. Find it before Prometheus runs out of memory.",
             (Query("sum by (process) (scrape_samples_scraped)", "{{process}}"),),
+            hop=HOP,
+        ),
+    )
+
+
+def _watch() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            "Watchers that see",
+            "short",
+            "1 for each that showed the watch that it works. The watch needs none of them, and pages by itself.",
+            "0: `spillway watch --once` says why, and alerts/watch/README.md what is asked.",
+            (Query(ask.now("min", m.WATCH_SIGHT.name, "watcher"), "{{watcher}}"),),
+            limit=1.0,
+            falling=True,
+            hop=HOP,
+        ),
+        Panel(
+            "Messages of the watch",
+            "short",
+            "Pages, and ends of pages, that it sent in the last hour, by channel.",
+            "Failed: the address or the key of that channel is wrong, or it is away. It is tried again at each look.",
+            (Query(f"sum by (channel, outcome) (increase({m.WATCH_MESSAGES.name}[1h]))", "{{channel}} {{outcome}}"),),
             hop=HOP,
         ),
     )

@@ -51,6 +51,8 @@ LABEL_VALUES: dict[str, tuple[str, ...]] = {
     "missing": ("", "redactor", "lake"),
     "check": ("broken_event", "personal_data"),
     "hop": ("grpc-door", "redactor", "lake"),
+    "watcher": ("prometheus", "canary"),
+    "channel": ("pagerduty", "webhook"),
 }
 VERDICTS: dict[str, tuple[str, ...]] = {
     m.CANARY_VERDICTS.name: ("delivered", "late", "lost"),
@@ -68,6 +70,7 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     m.CANARY_SENT.name: ("accepted", "rejected"),
     m.CANARY_LOOKS.name: ("looked", "failed"),
     m.LEDGER_SEGMENTS.name: ("written", "failed"),
+    m.WATCH_MESSAGES.name: ("sent", "failed"),
 }
 # Of a label set's values, those that mean trouble: they grow slowly.
 TROUBLE = frozenset(

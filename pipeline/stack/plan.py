@@ -294,12 +294,25 @@ def _alertmanager(site: Site) -> tuple[Process, ...]:
 
 
 def _escalator(site: Site) -> tuple[Process, ...]:
-    port = site.ports["escalator"]
-    env = {"SPILLWAY_ESCALATOR_PORT": str(port)}
-    build = ours(
-        "escalator", "alerts.escalator", stop_rank=PAGING_STOP_RANK, needs=(), address="escalator", about="pages people", env=env
+    ports, settings = site.ports, site.settings
+    options = {
+        "port": ports["escalator"],
+        "health-port": ports["health:escalator"],
+        "data": site.folder.data("escalator"),
+        "alertmanager": f"http://{HOST}:{ports.get('alertmanager', settings.alertmanager_port)}",
+        "console": f"http://{HOST}:{ports.get('console', settings.console_port)}",
+    }
+    return (
+        Process(
+            name="escalator",
+            argv=(sys.executable, "-m", "alerts.escalator", *_options(options)),
+            env={"SPILLWAY_WORKER": "escalator"},
+            ready=Ready("http", ports["health:escalator"]),
+            stop_rank=PAGING_STOP_RANK,
+            address=f"http://{HOST}:{ports['escalator']}",
+            about="pages people",
+        ),
     )
-    return build(site)
 
 
 def _watch(site: Site) -> tuple[Process, ...]:

@@ -13,11 +13,12 @@ def page() -> Page:
     return Page(
         uid=UID,
         title="Telemetry itself",
-        description="What was shipped, dropped and failed; the trace store; the scraping. Trouble here never touches events.",
+        description="What was shipped, dropped, failed; the trace store; scraping; pages. Trouble here never touches events.",
         rows=(
             Row("On the way to the store", _shipping()),
             Row("The store", _store()),
             Row("Prometheus", _scraping()),
+            Row("From an alert to a person", _escalation()),
             Row("The watch", _watch()),
         ),
     )
@@ -135,6 +136,51 @@ def _scraping() -> tuple[Panel, ...]:
             "How many series a process reports. Labels are bounded, so this is flat after the start.",
             "Growing: a label has values that are not bounded. Find it before Prometheus runs out of memory.",
             (Query("sum by (process) (scrape_samples_scraped)", "{{process}}"),),
+            hop=HOP,
+        ),
+    )
+
+
+def _escalation() -> tuple[Panel, ...]:
+    told = ask.rate(m.ESCALATOR_NOTIFICATIONS.name, "channel, outcome")
+    return (
+        Panel(
+            "Pages that are not over",
+            "short",
+            "Open: somebody is told until one acknowledges. Acknowledged: somebody has it.",
+            "`spillway pages` lists them, with what comes next.",
+            (Query(ask.now("sum", m.ESCALATOR_PAGES.name, "state"), "{{state}}"),),
+            hop=HOP,
+        ),
+        Panel(
+            "Attempts to tell somebody",
+            "cps",
+            "Messages by channel: taken, to be tried again, refused for good.",
+            "Refused: the channel's key or address is wrong. Its words stand in `spillway pages`.",
+            (Query(told, "{{channel}} {{outcome}}"),),
+            hop=HOP,
+        ),
+        Panel(
+            "Channels that take pages",
+            "short",
+            "1: takes pages; 0: refuses. A page PagerRefusing is open then, over the other channels.",
+            "Look at its last error: `spillway pages` says it below the list.",
+            (Query(ask.now("min", m.ESCALATOR_CHANNEL_USABLE.name, "channel"), "{{channel}}"),),
+            limit=1.0,
+            falling=True,
+            hop=HOP,
+        ),
+        Panel(
+            "Ages on the way to a person",
+            "s",
+            "Since when the dead man's switch was not heard; the oldest message that waits; the last hourly test's round trip.",
+            "Above the limit MonitorBlind is open: Prometheus, Alertmanager or the way between is down.",
+            (
+                Query(ask.now("max", m.ESCALATOR_DEADMAN_AGE.name), "Watchdog"),
+                Query(ask.now("max", m.ESCALATOR_OUTBOX_AGE.name), "oldest waiting"),
+                Query(ask.now("max", m.ESCALATOR_TEST_SECONDS.name), "test page"),
+            ),
+            limit=100.0,
             hop=HOP,
         ),
     )

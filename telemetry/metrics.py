@@ -227,6 +227,25 @@ WATCH_SIGHT = Metric(
 WATCH_MESSAGES = Metric(
     "spillway_watch_messages_total", "counter", "Pages, and ends of pages, by the watch's own channels.", ("channel", "outcome")
 )
+ESCALATOR_PAGES = Metric("spillway_escalator_pages", "gauge", "Pages that are not over: open, acknowledged.", ("state",))
+ESCALATOR_NOTIFICATIONS = Metric(
+    "spillway_escalator_notifications_total",
+    "counter",
+    "Attempts to tell somebody: ok (taken), retry (later), refused (never).",
+    ("channel", "outcome"),
+)
+ESCALATOR_OUTBOX_AGE = Metric(
+    "spillway_escalator_outbox_age_seconds", "gauge", "Age of the oldest message that no channel has taken yet."
+)
+ESCALATOR_CHANNEL_USABLE = Metric(
+    "spillway_escalator_channel_usable", "gauge", "0 while a channel that reaches a person refuses pages.", ("channel",)
+)
+ESCALATOR_DEADMAN_AGE = Metric(
+    "spillway_escalator_deadman_age_seconds", "gauge", "Since when Watchdog was not heard, or not renewed by Prometheus."
+)
+ESCALATOR_TEST_SECONDS = Metric(
+    "spillway_escalator_test_page_seconds", "gauge", "How long the last test page took from Alertmanager and back; 0: none yet."
+)
 
 CATALOGUE: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 

@@ -1,0 +1,144 @@
+"""`python -m alerts.escalator`: the escalator as a process of its own."""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import uvicorn
+
+from alerts.escalator import policy, settings
+from alerts.escalator.access import RefusedToStart, check_start
+from alerts.escalator.alertmanager import Alertmanager
+from alerts.escalator.api import app
+from alerts.escalator.channels import Channel, Console, Log, configured
+from alerts.escalator.clock import Clock
+from alerts.escalator.core import Setup
+from alerts.escalator.engine import Engine
+from alerts.escalator.links import secret_of
+from alerts.escalator.policy import InvalidPolicy, in_force
+from alerts.escalator.service import Service
+from alerts.escalator.settings import EscalatorSettings, InvalidSetting
+from alerts.escalator.store import FolderInUse, Sqlite, WrongLayout
+from alerts.escalator.words import Message
+from telemetry.log import Logger
+from telemetry.personal_data import mask
+from telemetry.process import Telemetry
+from telemetry.settings import TelemetrySettings
+
+EXIT_REFUSED = 2
+DRAIN_SECONDS_MAX = 2
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that leaves signals to `_serve`, so that a drain ends with exit code 0, and says when it serves."""
+
+    def __init__(self, config: uvicorn.Config, serves: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._serves = serves
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._serves()
+
+
+async def _serve(service: Service, host: str, port: int, telemetry: Telemetry) -> None:
+    config = uvicorn.Config(
+        app(service), host=host, port=port, log_config=None, access_log=False, server_header=False, ws="none",
+        timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
+    )  # fmt: skip
+
+    def serves() -> None:
+        telemetry.set_ready(True)
+        telemetry.log.info("escalator serves", address=f"http://{host}:{port}/", said=service.health()["said"])
+
+    def stop() -> None:
+        telemetry.set_ready(False)
+        server.should_exit = True
+
+    server = _Server(config, serves)
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop)
+    await server.serve()
+
+
+def channels_of(env: Mapping[str, str], chosen: EscalatorSettings, log: Logger) -> dict[str, Channel]:
+    """Raises: InvalidSetting."""
+
+    def write(message: Message) -> None:
+        say = log.warning if message.kind == "trigger" else log.info
+        say(f"page {message.kind}", key=message.key, title=message.title, note=message.id, **{"facts": dict(message.facts)})
+
+    return {**configured(env, chosen), "console": Console(), "log": Log(write)}
+
+
+def setup_of(channels: Mapping[str, Channel], chosen: EscalatorSettings, console: str) -> Setup:
+    """Raises: InvalidPolicy."""
+    return Setup(
+        in_force(policy.load(chosen.policies), channels),
+        {name: channel.tells for name, channel in channels.items()},
+        console,
+        chosen.deadman_seconds,
+        chosen.deadman_grace_seconds,
+        chosen.test_every_seconds,
+        chosen.test_late_seconds,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m alerts.escalator",
+        description="Tells people of alerts until one acknowledges. Channels and their secrets: alerts/escalator/README.md.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="another than the loopback needs SPILLWAY_ESCALATOR_TOKEN")
+    parser.add_argument("--port", type=int, default=9095)
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where pages and the outbox are kept")
+    parser.add_argument("--alertmanager", default="http://127.0.0.1:9093", metavar="URL")
+    parser.add_argument("--console", default="http://127.0.0.1:8088", metavar="URL", help="where links of pages lead")
+    parser.add_argument("--health-port", type=int, default=None, help="/livez, /readyz, /metrics; or SPILLWAY_HEALTH_PORT")
+    given = parser.parse_args(arguments)
+    health_port = os.environ.get("SPILLWAY_HEALTH_PORT", "") if given.health_port is None else given.health_port
+    endpoint = TelemetrySettings(otlp_endpoint=os.environ.get("SPILLWAY_TELEMETRY_OTLP_ENDPOINT", ""))
+    telemetry = Telemetry.begin(
+        "escalator", os.environ.get("SPILLWAY_WORKER", "escalator"), endpoint,
+        health_port=None if health_port == "" else int(health_port), scrub=mask,
+    )  # fmt: skip
+    try:
+        chosen = settings.load()
+        chosen = replace(chosen, links=chosen.links or f"http://{given.host}:{given.port}")
+        check_start(given.host, chosen.token)
+        channels = channels_of(os.environ, chosen, telemetry.log)
+        setup = setup_of(channels, chosen, given.console.rstrip("/"))
+        store = Sqlite(given.data)
+    except (InvalidSetting, InvalidPolicy, RefusedToStart, FolderInUse, WrongLayout) as exc:
+        print(f"not started: {exc}", file=sys.stderr)
+        telemetry.end()
+        return EXIT_REFUSED
+    service = Service(
+        Engine(store, Clock(), setup), store, channels, Alertmanager(given.alertmanager), chosen,
+        secret_of(given.data, chosen.secret), telemetry.metrics, telemetry.log,
+    )  # fmt: skip
+    service.begin()
+    try:
+        asyncio.run(_serve(service, given.host, given.port, telemetry))
+    finally:
+        service.end()
+        store.close()
+        telemetry.end()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -120,6 +120,10 @@ class Checks:
     def __post_init__(self) -> None:
         self._due = dict.fromkeys(NAMES, self.clock() + FIRST_SECONDS)
         self._running: tuple[str, Future[tuple[str, str]]] | None = None
+        # From nothing to 1 is no increase to Prometheus; from 0 to 1 is.
+        for name in NAMES:
+            for verdict in (HELD, CONVICTED, UNKNOWN):
+                self._count(name, verdict, 0)
 
     def step(self) -> None:
         now = self.clock()
@@ -154,13 +158,16 @@ class Checks:
             return Checked(name, last.at, UNKNOWN, f"it has not run for {now - last.at:.0f} s.")
         return last
 
+    def _count(self, name: str, verdict: str, times: int) -> None:
+        self.metrics.counter(m.CANARY_CHECKS, check=name.replace(" ", "_"), verdict=verdict).inc(times)
+
     def _take(self, name: str, future: "Future[tuple[str, str]]", now: float) -> None:
         try:
             verdict, sentence = future.result()
         except Exception as exc:  # noqa: BLE001 - what could not be looked at is not known
             verdict, sentence = UNKNOWN, f"{type(exc).__name__}: {(str(exc).splitlines() or [''])[0][:200]}."
         self.state.check(Checked(name, now, verdict, sentence))
-        self.metrics.counter(m.CANARY_CHECKS, check=name.replace(" ", "_"), verdict=verdict).inc()
+        self._count(name, verdict, 1)
         if verdict == UNKNOWN:
             self._due[name] = min(self._due[name], now + AGAIN_SECONDS)
         if verdict != HELD:

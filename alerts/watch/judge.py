@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -55,7 +55,7 @@ QUESTIONS: Mapping[str, Mapping[str, str]] = {
         "targets": "/api/v1/targets?state=active",
         "alertmanagers": "/api/v1/alertmanagers",
     },
-    "alertmanager": {"ready": "/-/ready"},
+    "alertmanager": {"ready": "/-/ready", "silences": "/api/v2/silences"},
     "escalator": {"health": "/api/health"},
     "canary": {"report": "/canary"},
     "ledger": {"standing": "/ledger.json", "metrics": "/metrics"},
@@ -171,12 +171,22 @@ def _prometheus(given: Answers, now: float, limits: Limits) -> str:
 
 def _alertmanager(given: Answers, now: float, limits: Limits) -> str:
     _text(given["ready"])
-    return "is ready"
+    silences = _json(given["silences"])
+    if not isinstance(silences, list):
+        raise TypeError("silences are no list")
+    for silence in silences:
+        whole = not any(each["name"] == "alertname" and each.get("isEqual", True) for each in silence["matchers"])
+        if silence["status"]["state"] == "active" and whole:
+            ends = datetime.fromtimestamp(_time(silence["endsAt"]), UTC)
+            raise _NotKnown(f"is silenced until {ends:%H:%M:%S} UTC by {silence['createdBy']}: {silence['comment'][:80]}")
+    return "is ready, and no silence covers every alert"
 
 
 def _escalator(given: Answers, now: float, limits: Limits) -> str:
     said = _json(given["health"])
     deadman, test, outbox = said["deadman"], said["test_page"], said["outbox"]
+    if not said.get("durable", True):
+        raise _NotSeeing("can't keep pages: its disk refuses")
     if deadman["state"] == "late":
         seen = f"for {_span(now - deadman['seen_at'])}" if deadman["seen_at"] else "since it began"
         raise _NotSeeing(f"has heard no Watchdog {seen}: rules are not evaluated, or alerts do not get through")

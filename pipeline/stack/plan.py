@@ -26,7 +26,7 @@ HEALTH_PORT_FIRST = 4600
 ETL_START_SECONDS_MAX = 180.0
 STORE_GRACE_SECONDS = 30.0
 # Who pages ends before what is watched, and who watches those that page before them: a stop of the whole stack pages nobody.
-WATCH_STOP_RANK, PAGING_STOP_RANK = -2, -1
+WATCH_STOP_RANK, ALERTMANAGER_STOP_RANK, ESCALATOR_STOP_RANK = -3, -2, -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class StackSettings:
     firehose_buffer_seconds: int = 5
     # How often Prometheus looks at every process, and evaluates its rules.
     scrape_seconds: int = 5
+    # Nobody is paged for so long after a start.
+    quiet_start_seconds: int = 120
     # Traces and log lines go after so long, or past so many bytes; an event's trace is judged so long after its first span.
     trace_hours: float = 72.0
     trace_mib_max: int = 2048
@@ -285,8 +287,8 @@ def _alertmanager(site: Site) -> tuple[Process, ...]:
             name="alertmanager",
             argv=watch.alertmanager_command(tool, data, port, site.folder.data("rules")),
             ready=Ready("http", port, "/-/ready"),
-            needs=("rules", "escalator", "prometheus", *_watched(site)),
-            stop_rank=PAGING_STOP_RANK,
+            needs=("rules", "escalator", "prometheus"),
+            stop_rank=ALERTMANAGER_STOP_RANK,
             address=f"http://{HOST}:{port}",
             about="groups and routes alerts",
         ),
@@ -308,9 +310,27 @@ def _escalator(site: Site) -> tuple[Process, ...]:
             argv=(sys.executable, "-m", "alerts.escalator", *_options(options)),
             env={"SPILLWAY_WORKER": "escalator"},
             ready=Ready("http", ports["health:escalator"]),
-            stop_rank=PAGING_STOP_RANK,
+            needs=_watched(site),
+            stop_rank=ESCALATOR_STOP_RANK,
             address=f"http://{HOST}:{ports['escalator']}",
             about="pages people",
+        ),
+    )
+
+
+def _quiet_start(site: Site) -> tuple[Process, ...]:
+    options = {
+        "alertmanager": f"http://{HOST}:{site.ports.get('alertmanager', site.settings.alertmanager_port)}",
+        "seconds": site.settings.quiet_start_seconds,
+        "introduce": site.folder.data("rules") / watch.INTRODUCTION,
+    }
+    return (
+        Process(
+            name="quiet-start",
+            argv=(sys.executable, "-m", "alerts.quiet_start", *_options(options)),
+            needs=("alertmanager",),
+            task=True,
+            about="keeps a start from paging",
         ),
     )
 
@@ -320,7 +340,7 @@ def _watch(site: Site) -> tuple[Process, ...]:
         "watch",
         "alerts.watch",
         stop_rank=WATCH_STOP_RANK,
-        needs=("alertmanager", "escalator", *_watched(site)),
+        needs=("quiet-start", "alertmanager", "escalator", *_watched(site)),
         about="watches the watchers",
         env={"SPILLWAY_WATCH_WITHOUT": _unwatchable(site)},
     )
@@ -460,6 +480,7 @@ PARTS: tuple[Part, ...] = (
         ports=(("alertmanager", "alertmanager_port"),),
         tools=("alertmanager",),
     ),
+    Part("quiet-start", "keeps a start from paging", _quiet_start),
     Part("watch", "watches the watchers", _watch, workers=lambda _: 1),
 )
 

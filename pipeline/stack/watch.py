@@ -3,8 +3,8 @@
 Prometheus finds its targets by files (`file_sd`): one entry a process of ours, with the labels `process` (the part, as
 `telemetry.hops` names it) and `worker` (the process's own name, the same after every restart).
 
-Nobody is paged by a start or a stop of the whole stack, by order alone: Alertmanager starts when all that is watched is ready,
-and ends with the escalator before any of it does. What Prometheus thinks meanwhile reaches nobody; what lasts it says again.
+Nobody is paged by a start or a stop of the whole stack. Whoever pages starts when all that is watched is ready, Prometheus finds
+Alertmanager only after that has been told to be silent for a while (`alerts.quiet_start`), and they end before any of it does.
 """
 
 import json
@@ -23,6 +23,11 @@ RETENTION_SIZE = "2GB"
 EXEMPLARS_MAX = 100_000
 # In the folder of the task `rules` (`python -m alerts`).
 ALERT_RULES, ALERT_ROUTES = "alerts.json", "alertmanager.json"
+# By this file Prometheus finds Alertmanager, in a folder of its own.
+INTRODUCTION = "introduced/alertmanager.json"
+# Prometheus says again so often what fires, so a new Alertmanager knows it so soon. Alertmanager forgets what is not said four
+# times: the escalator's dead man's switch has to be late before that, or it would take an end for true that nobody has seen.
+RESEND = "40s"
 # What was notified and what is silenced is on disk so often, for a SIGKILL; by itself it would be every 15 minutes.
 MAINTENANCE = "30s"
 
@@ -64,7 +69,10 @@ def prometheus_command(
         ],
     }
     if "alertmanager" in ports:
-        config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [f"{HOST}:{ports['alertmanager']}"]}]}]}
+        # Of a former run.
+        (rules / INTRODUCTION).unlink(missing_ok=True)
+        (rules / INTRODUCTION).parent.mkdir(parents=True, exist_ok=True)
+        config["alerting"] = {"alertmanagers": [{"file_sd_configs": [{"files": [str(rules / INTRODUCTION)]}]}]}
     write_whole(data / "prometheus.yml", json.dumps(config, indent=1), 0o600)
     return (
         str(tool.programs / "prometheus"),
@@ -74,6 +82,7 @@ def prometheus_command(
         f"--storage.tsdb.retention.size={RETENTION_SIZE}",
         f"--web.listen-address={HOST}:{ports['prometheus']}",
         "--enable-feature=exemplar-storage",
+        f"--rules.alert.resend-delay={RESEND}",
         "--log.level=warn",
     )
 

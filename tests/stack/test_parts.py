@@ -107,20 +107,27 @@ def processes(folder: Path, *parts: str, **settings: int) -> dict[str, dict[str,
 
 def test_whoever_pages_starts_after_all_that_is_watched_and_ends_before_it(tmp_path: Path) -> None:
     """A start or stop of the whole stack pages nobody."""
-    plan = processes(tmp_path, "grpc", "http", "rules", "prometheus", "alertmanager", "escalator", "watch", grpc_workers=2)
+    plan = processes(
+        tmp_path, "grpc", "http", "rules", "prometheus", "alertmanager", "quiet-start", "escalator", "watch", grpc_workers=2
+    )
     watched = {"grpc-1", "grpc-2", "http"}
-    assert {"rules", "escalator", "prometheus", *watched} == set(plan["alertmanager"]["needs"])
-    assert {"alertmanager", "escalator", *watched} == set(plan["watch"]["needs"])
+    assert watched == set(plan["escalator"]["needs"])
+    assert {"rules", "escalator", "prometheus"} == set(plan["alertmanager"]["needs"])
+    assert ["alertmanager"] == plan["quiet-start"]["needs"]
+    assert {"quiet-start", "alertmanager", "escalator", *watched} == set(plan["watch"]["needs"])
     first_watched = min(plan[name]["stop_rank"] for name in {*watched, "prometheus"})
     ranks = [plan[name]["stop_rank"] for name in ("watch", "alertmanager", "escalator")]
-    assert (ranks[1], True) == (ranks[2], ranks[0] < ranks[1] < first_watched)
+    assert [*ranks, first_watched] == sorted({*ranks, first_watched})
 
 
 def test_prometheus_is_told_of_alertmanager_and_the_rules_if_this_stack_has_them(tmp_path: Path) -> None:
-    plan = processes(tmp_path, "rules", "prometheus", "alertmanager")
+    introduced = tmp_path / "data/rules/introduced/alertmanager.json"
+    introduced.parent.mkdir(parents=True)
+    introduced.write_text("of a former run")
+    plan = processes(tmp_path, "rules", "prometheus", "alertmanager", "quiet-start")
     told = read_object(tmp_path / "data/prometheus/prometheus.yml")
-    ports = Stack.at(tmp_path).ports
-    assert [f"127.0.0.1:{ports['alertmanager']}"] == told["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    assert [str(introduced)] == told["alerting"]["alertmanagers"][0]["file_sd_configs"][0]["files"]
+    assert (False, str(introduced)) == (introduced.exists(), plan["quiet-start"]["argv"][-1])
     assert str(tmp_path / "data/rules/alerts.json") in told["rule_files"]
     assert str(tmp_path / "data/rules/alerts.json") in plan["rules"]["argv"]
     assert f"--config.file={tmp_path / 'data/rules/alertmanager.json'}" in plan["alertmanager"]["argv"]

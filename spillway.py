@@ -29,6 +29,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "ledger": ("canary.ledger.command", "Account for every acknowledged event: what is lost, doubled or not known, and where."),
     "watch": ("alerts.watch.command", "Watch the watchers: does whoever would notice a fault still look?"),
     "pages": ("alerts.escalator.command", "Who is paged and what comes next: list, show, acknowledge, resolve."),
+    "slo": ("alerts.command", "What is promised, what that allows, and how much of the error budget is left."),
     "keys": ("pipeline.doors.commands", "Add, list and revoke API keys."),
     "dlq": ("pipeline.dead_letters.commands", "List, read and redrive dead letters."),
     "backup": ("pipeline.backup.commands", "List, read and verify the Firehose backup."),

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-PAGERDUTY_URL = "https://events.pagerduty.com/v2/enqueue"
+PAGERDUTY_URL = "https://events.pagerduty.com"
 PREFIX = "SPILLWAY_WATCH_"
 # By watcher, the variable that says where it answers. `spillway up` sets them all.
 ADDRESSES: Mapping[str, str] = {
@@ -51,7 +51,8 @@ class WatchSettings:
     every_seconds: float = 10.0
     # So many looks in a row have to find a watcher blind before somebody is paged.
     strikes: int = 2
-    # Where a page goes, each if set: PagerDuty's Events API v2 with a routing key, and any webhook that takes JSON.
+    # Where a page goes, each if set: PagerDuty's Events API v2 with a routing key (the escalator's, if there is none of its own:
+    # what matters is another way to it), and any webhook that takes JSON.
     pagerduty_url: str = PAGERDUTY_URL
     pagerduty_key: str = field(default="", repr=False)
     webhook_url: str = field(default="", repr=False)
@@ -75,13 +76,17 @@ def load(env: Mapping[str, str] | None = None) -> WatchSettings:
         without=without,
         every_seconds=_number(env, "EVERY_SECONDS", 10.0),
         strikes=int(_number(env, "STRIKES", 2.0)),
-        pagerduty_url=env.get(f"{PREFIX}PAGERDUTY_URL") or PAGERDUTY_URL,
-        pagerduty_key=env.get(f"{PREFIX}PAGERDUTY_KEY", ""),
+        pagerduty_url=(_either(env, "PAGERDUTY_URL") or PAGERDUTY_URL).rstrip("/"),
+        pagerduty_key=_either(env, "PAGERDUTY_KEY"),
         webhook_url=env.get(f"{PREFIX}WEBHOOK_URL", ""),
         site=env.get(f"{PREFIX}SITE") or "spillway",
         repeat_seconds=_number(env, "REPEAT_SECONDS", 300.0),
         escalator_token=env.get("SPILLWAY_ESCALATOR_TOKEN", ""),
     )
+
+
+def _either(env: Mapping[str, str], name: str) -> str:
+    return env.get(f"{PREFIX}{name}") or env.get(f"SPILLWAY_ESCALATOR_{name}", "")
 
 
 def _number(env: Mapping[str, str], name: str, default: float) -> float:

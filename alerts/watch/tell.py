@@ -84,7 +84,7 @@ def _pagerduty(settings: WatchSettings) -> Send:
                 "component": "watch",
                 "custom_details": {**message.paged, "since": message.since, "next": "spillway watch --once; spillway status"},
             }
-        _post(settings.pagerduty_url, event)
+        _post(f"{settings.pagerduty_url}/v2/enqueue", event)
 
     return send
 

@@ -312,9 +312,7 @@ def quiet_watch(settings: WatchSettings, *reports: Report) -> Watch:
 
 
 def test_pagerduty_is_told_by_one_key_and_the_webhook_only_of_what_it_was_told_to_begin(heard: Hearer) -> None:
-    settings = WatchSettings(
-        {}, pagerduty_url=f"{heard.url}/v2/enqueue", pagerduty_key="k", webhook_url=f"{heard.url}/hook", site="here"
-    )
+    settings = WatchSettings({}, pagerduty_url=heard.url, pagerduty_key="k", webhook_url=f"{heard.url}/hook", site="here")
     outcomes = (Outcome.OK, Outcome.BLIND, Outcome.BLIND, Outcome.OK)
     watch = quiet_watch(settings, *(report_of(10.0 * number, prometheus=each) for number, each in enumerate(outcomes)))
     for _ in outcomes:
@@ -336,7 +334,7 @@ def test_pagerduty_is_told_by_one_key_and_the_webhook_only_of_what_it_was_told_t
 
 
 def test_a_channel_that_is_away_costs_nothing_but_a_count_and_the_other_is_told(heard: Hearer) -> None:
-    settings = WatchSettings({}, pagerduty_url="http://127.0.0.1:9/v2/enqueue", pagerduty_key="k", webhook_url=heard.url)
+    settings = WatchSettings({}, pagerduty_url="http://127.0.0.1:9", pagerduty_key="k", webhook_url=heard.url)
     watch = quiet_watch(settings, *(report_of(10.0 * number, canary=Outcome.BLIND) for number in range(3)))
     for _ in range(3):
         watch.step()

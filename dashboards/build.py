@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dashboards import canary, capacity, cost, delivery, hop_pages, itself, ledger, overview
+from dashboards import canary, capacity, cost, delivery, hop_pages, itself, ledger, overview, slo
 from dashboards.grafana import as_json
 from dashboards.page import Page
 from dashboards.queries import JSON_FOLDER
@@ -19,6 +19,7 @@ def pages() -> tuple[Page, ...]:
         delivery.page(),
         canary.page(),
         ledger.page(),
+        slo.page(),
         capacity.page(),
         cost.page(),
         itself.page(),

@@ -101,11 +101,12 @@ def _panel(panel: Panel) -> Any:
         .description(f"{panel.means}\n\nWhat to do: {panel.do}")
         .datasource(DATASOURCE)
         .unit(panel.unit)
-        .min(0)
         .thresholds(_thresholds(panel))
         .data_links([_link(link) for link in _data_links(panel)])
         .targets([_target(query, index, panel.kind) for index, query in enumerate(panel.queries)])
     )
+    if not panel.below_zero:
+        made = made.min(0)
     if panel.decimals is not None:
         made = made.decimals(panel.decimals)
     if any(query.exemplars for query in panel.queries):

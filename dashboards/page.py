@@ -49,6 +49,8 @@ class Panel:
     limit: float | None = None
     # Below the limit is bad, not above.
     falling: bool = False
+    # Values may be negative, and that must be seen.
+    below_zero: bool = False
     # Whose traces, page and runbook the panel leads to.
     hop: str = ""
     # TraceQL of the trace search that the panel leads to; the hop's spans if empty.

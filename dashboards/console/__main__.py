@@ -20,6 +20,8 @@ from telemetry.process import Telemetry
 from telemetry.settings import TelemetrySettings
 
 TOKEN_VARIABLE = "SPILLWAY_CONSOLE_TOKEN"
+# The escalator asks for it where it listens to more than this machine.
+ESCALATOR_TOKEN_VARIABLE = "SPILLWAY_ESCALATOR_TOKEN"
 EXIT_REFUSED = 2
 DRAIN_SECONDS_MAX = 2
 
@@ -72,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--store", default="http://127.0.0.1:4318", metavar="URL", help="the trace store's HTTP port")
     parser.add_argument("--canary", default="", metavar="URL", help="the health port of the canary's process")
     parser.add_argument("--ledger", default="", metavar="URL", help="the ledger's health port")
+    parser.add_argument("--alertmanager", default="", metavar="URL", help="what fires, and silences")
+    parser.add_argument("--escalator", default="", metavar="URL", help="who is paged, and acknowledging")
     parser.add_argument("--token", default="", help=f"or {TOKEN_VARIABLE}, which other users can't see in the process list")
     parser.add_argument("--health-port", type=int, default=None, help="/livez, /readyz and /metrics of this process")
     parser.add_argument("--targets", type=Path, default=None, help="file_sd file or folder: which processes should answer")
@@ -86,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_REFUSED
     settings = ConsoleSettings(
         chosen.prometheus, chosen.store, chosen.host, chosen.port, token, chosen.dashboards, chosen.targets, chosen.runbooks,
-        chosen.canary, chosen.ledger,
+        chosen.canary, chosen.ledger, chosen.alertmanager, chosen.escalator,
+        os.environ.get(ESCALATOR_TOKEN_VARIABLE, ""),
     )  # fmt: skip
     endpoint = TelemetrySettings(otlp_endpoint=os.environ.get("SPILLWAY_TELEMETRY_OTLP_ENDPOINT", ""))
     telemetry = Telemetry.begin("console", os.environ.get("SPILLWAY_WORKER", "console"), endpoint, health_port=chosen.health_port)

@@ -2,7 +2,7 @@
 
 Rules. The browser never gives PromQL: it names a panel of a committed dashboard, or asks for the hops. Whatever is away or slow,
 a page comes at once and says so at the place: what is not known in `FIRST_RENDER_SECONDS_MAX` follows, in a second half of the
-page or by the browser's own question. Nothing is changed by a request: there is nothing to forge.
+page or by the browser's own question. Only the forms of `alert_desk` change something, and not here.
 """
 
 import asyncio
@@ -32,8 +32,11 @@ from starlette.responses import (
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from dashboards.console import boards, canary_page, hop_map, ledger, panels, runbooks, searches, waterfall
+from dashboards.console import alerts_page, boards, canary_page, hop_map, ledger, panels, runbooks, searches, waterfall
 from dashboards.console.access import COOKIE, COOKIE_SECONDS, Guard, digest_of, is_same
+from dashboards.console.alert_desk import AlertDesk
+from dashboards.console.alert_desk import routes as alert_routes
+from dashboards.console.forms import Forms
 from dashboards.console.grafana import Dashboard, Dashboards
 from dashboards.console.layout import HERE, STATIC, Markup, html, notice, page, tag
 from dashboards.console.sources import Away, Prometheus, Refused, Source, Store, Unanswered
@@ -63,6 +66,10 @@ class ConsoleSettings:
     # The health ports of the canary and of the ledger; empty: there is none.
     canary_url: str = ""
     ledger_url: str = ""
+    # Where alerts are grouped and silenced, and who pages people; empty: there is none.
+    alertmanager_url: str = ""
+    escalator_url: str = ""
+    escalator_token: str = ""
 
 
 def console(settings: ConsoleSettings) -> ASGIApp:
@@ -77,6 +84,7 @@ class _Console:
         self._store: Store
         self._canary_port: Source
         self._ledger: Source
+        self._alerts: AlertDesk
 
     def app(self) -> Starlette:
         routes = [
@@ -89,6 +97,7 @@ class _Console:
             Route("/logs", self._logs),
             Route("/canary", self._canary),
             Route("/ledger", self._ledger_page),
+            *alert_routes(lambda: self._alerts),
             Route("/runbooks/{name}", self._runbook),
             Route("/login", self._login, methods=["GET", "POST"]),
             Route("/healthz", self._healthz),
@@ -107,13 +116,20 @@ class _Console:
             self._canary_port = Source("The canary", self._settings.canary_url, session)
             self._store = Store(Source("The trace store", self._settings.store_url, session))
             self._ledger = Source("The ledger", self._settings.ledger_url, session)
+            alertmanager = Source("Alertmanager", self._settings.alertmanager_url, session)
+            escalator = Source("The escalator", self._settings.escalator_url, session, token=self._settings.escalator_token)
+            # A console with a token keeps its forms over a restart.
+            forms = Forms(self._settings.token.encode() or None)
+            self._alerts = AlertDesk(self._prometheus, alertmanager, escalator, forms, self._alerts_shown)
             yield
 
     # -- pages
 
     async def _overview(self, request: Request) -> Response:
         board, known = self._boards.overview(), [each.uid for each in self._boards.all()]
-        (now, error), values = await asyncio.gather(self._hops_at_once(), self._variable_values(board))
+        (now, error), values, alerts = await asyncio.gather(
+            self._hops_at_once(), self._variable_values(board), self._alerts.brief_within(FIRST_RENDER_SECONDS_MAX)
+        )
         span, controls = self._range(request, board, values)
         parts = [
             boards.title_row(
@@ -123,6 +139,7 @@ class _Console:
                 controls,
             ),
             tag("p", error, id="map-error", class_="notice away", role="status", hidden=not error),
+            alerts,
             boards.verdict(now),
             boards.hop_map_section(now, known),
         ]
@@ -130,7 +147,7 @@ class _Console:
             parts.append(notice(f"There is no overview dashboard in {self._settings.dashboards}: run the generator.", "quiet"))
         else:
             parts.append(boards.grid(board, span))
-        data = {"board": board.uid if board else "", "map": "yes"}
+        data = {"board": board.uid if board else "", "map": "yes", **_drawn_anew(alerts_page.BRIEF)}
         return self._page(request, "Overview", html(*parts), "/", charts=True, refreshes=True, data=data)
 
     async def _hops_at_once(self) -> tuple[hop_map.Map, str]:
@@ -269,6 +286,12 @@ class _Console:
         except (KeyError, TypeError, ValueError):
             return notice("UNKNOWN: the ledger's answer can't be read."), 200
 
+    def _alerts_shown(self, request: Request, title: str, body: Markup, status: int) -> Response:
+        """Drawn anew by the browser, part for part, from this same page."""
+        live = title == "Alerts"
+        data = _drawn_anew(alerts_page.PATH) if live else None
+        return self._page(request, title, body, alerts_page.PATH, refreshes=live, data=data, status=status)
+
     async def _runbook(self, request: Request) -> Response:
         title, body, status = runbooks.page_of(request.path_params["name"], self._settings.runbooks)
         return self._page(request, title, body, "", status=status)
@@ -380,6 +403,11 @@ class _Console:
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return found
+
+
+def _drawn_anew(path: str) -> dict[str, str]:
+    """Where the browser gets the page's parts from, and our clock, which its own may not agree with."""
+    return {"parts": path, "now": f"{time.time():.3f}"}
 
 
 def _said(exc: Unanswered) -> str:

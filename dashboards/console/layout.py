@@ -17,6 +17,7 @@ _SHAPES = frozenset(("rect", "line", "path"))
 SHORTCUTS = (
     ("?", "this list"),
     ("g then o", "overview"),
+    ("g then a", "alerts"),
     ("g then t", "traces"),
     ("g then l", "logs"),
     ("g then d", "dashboards"),
@@ -50,6 +51,7 @@ class Page:
 
 PAGES: tuple[Page, ...] = (
     Page("/", "Overview", "o"),
+    Page("/alerts", "Alerts", "a"),
     Page("/dashboards", "Dashboards", "d"),
     Page("/traces", "Traces", "t"),
     Page("/logs", "Logs", "l"),

@@ -1,62 +1,130 @@
-"""As much Markdown as text panels, descriptions and runbooks use: headings, lists, tables, paragraphs, code, bold, links.
+"""As much Markdown as text panels, descriptions and runbooks use: headings, paragraphs, lists, tables, code, bold, links.
 
-Everything is escaped; a link leads to a page of the console or to an https address, and is plain text otherwise.
+Lines become blocks, and an item of a list is blocks again, so that a step may hold a command in a fence. Everything is escaped; a
+link leads to a page of the console or to an https address, and is plain text otherwise. What stands in backticks stays as it is.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from textwrap import dedent
 
 from dashboards.console.layout import Markup, html, tag
 
-_FENCE = re.compile(r"^```\w*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"\[([^\]]+)\]\((/[^/)\s][^)\s]*|/|https://[^)\s]*)\)")
-_BULLET, _NUMBER = re.compile(r"^\s*[-*] "), re.compile(r"^\s*\d{1,3}[.)] ")
+DEPTH_MAX = 6
+_FENCE = re.compile(r"^ {0,3}(```+|~~~+)[\w+-]*\s*$")
+_HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*$")
+_ITEM = re.compile(r"^(\s*)([-*]|\d{1,3}[.)])(?:\s+|$)")
+_INLINE = re.compile(
+    r"(?P<ticks>`+)(?P<code>.+?)(?<!`)(?P=ticks)(?!`)"
+    r"|\[(?P<text>[^\]]+)\]\((?P<url>/[^/)\s][^)\s]*|/|https://[^)\s]*)\)"
+    r"|\*\*(?P<bold>[^*]+(?:\*[^*]+)*)\*\*"
+)
 
 
 def markdown(text: str) -> Markup:
-    parts: list[Markup] = []
+    return html(*_blocks(text.replace("${console}", "").splitlines(), 0))
+
+
+def _blocks(lines: Sequence[str], depth: int) -> Iterator[Markup]:
     at = 0
-    for fence in _FENCE.finditer(text):
-        parts += _blocks(text[at : fence.start()])
-        parts.append(tag("pre", tag("code", fence[1])))
-        at = fence.end()
-    return html(*parts, *_blocks(text[at:]))
-
-
-def _blocks(text: str) -> Iterator[Markup]:
-    for block in re.split(r"\n\s*\n", text.strip()):
-        lines = block.splitlines()
-        if lines and lines[0].startswith("#"):
-            depth = len(lines[0]) - len(lines[0].lstrip("#"))
-            yield tag(f"h{min(4, depth + 1)}", _inline(lines[0].lstrip("# ")))
-            lines = lines[1:]
-        if not lines:
-            continue
-        if all(line.startswith("    ") for line in lines):
-            yield tag("pre", tag("code", "\n".join(line[4:] for line in lines)))
-        elif _BULLET.match(lines[0]):
-            yield tag("ul", *(tag("li", _inline(item)) for item in _items(lines, _BULLET)))
-        elif _NUMBER.match(lines[0]):
-            yield tag("ol", *(tag("li", _inline(item)) for item in _items(lines, _NUMBER)))
-        elif all(line.lstrip().startswith("|") for line in lines):
-            yield _table(lines)
+    while at < len(lines):
+        line = lines[at]
+        end = at + 1
+        if not line.strip():
+            pass
+        elif fence := _FENCE.match(line):
+            end = _until(lines, end, lambda each: each.strip().startswith(fence[1]))
+            yield tag("pre", tag("code", "".join(f"{each}\n" for each in lines[at + 1 : end])))
+            end += 1
+        elif heading := _HEADING.match(line):
+            yield tag(f"h{min(4, len(heading[1]) + 1)}", _inline(heading[2]))
+        elif line.startswith("    ") and not _ITEM.match(line):
+            end = _until(lines, end, lambda each: not each.startswith("    "))
+            yield tag("pre", tag("code", "\n".join(each[4:] for each in lines[at:end])))
+        elif _is_row(line):
+            end = _until(lines, end, lambda each: not _is_row(each))
+            yield _table(lines[at:end])
+        elif _ITEM.match(line) and depth < DEPTH_MAX:
+            items, end = _items(lines, at)
+            yield _list(line, items, depth)
         else:
-            yield tag("p", _inline(" ".join(lines)))
+            end = _until(lines, end, _interrupts)
+            yield tag("p", _inline(" ".join(each.strip() for each in lines[at:end])))
+        at = end
 
 
-def _items(lines: Sequence[str], mark: re.Pattern[str]) -> list[str]:
-    """The items of a list; a line without the mark goes on with the item before."""
-    items: list[str] = []
-    for line in lines:
-        if mark.match(line):
-            items.append(mark.sub("", line))
+def _until(lines: Sequence[str], start: int, ends: Callable[[str], object]) -> int:
+    return next((at for at in range(start, len(lines)) if ends(lines[at])), len(lines))
+
+
+def _is_row(line: str) -> bool:
+    return line.lstrip().startswith("|")
+
+
+def _interrupts(line: str) -> bool:
+    """Ends a paragraph. A number but 1 does not: it may be the end of a sentence that was wrapped."""
+    item = _ITEM.match(line)
+    begins = item is not None and (item[2] in "-*" or item[2][:-1] == "1")
+    return not line.strip() or bool(_FENCE.match(line) or _HEADING.match(line)) or _is_row(line) or begins
+
+
+# -- lists
+
+
+def _items(lines: Sequence[str], start: int) -> tuple[list[list[str]], int]:
+    """The lines of each item, and where the list ends. What is indented, or was only wrapped, belongs to the item before it."""
+    first = _ITEM.match(lines[start])
+    assert first is not None
+    indent, ordered = len(first[1]), first[2] not in "-*"
+    items: list[list[str]] = []
+    at = start
+    while at < len(lines):
+        line = lines[at]
+        item = _ITEM.match(line)
+        if item is not None and len(item[1]) <= indent:
+            if (item[2] not in "-*") != ordered:
+                break
+            items.append([line[item.end() :]])
+        elif not line.strip():
+            follows = next((each for each in lines[at:] if each.strip()), "")
+            again = _ITEM.match(follows)
+            if len(follows) - len(follows.lstrip()) <= indent and not (again and (again[2] not in "-*") == ordered):
+                break
+            items[-1].append("")
+        elif len(line) - len(line.lstrip()) > indent or not (lines[at - 1].strip() == "" or _interrupts(line)):
+            items[-1].append(line)
         else:
-            items[-1] += f" {line.strip()}"
-    return items
+            break
+        at += 1
+    return items, at
+
+
+def _list(line: str, items: Sequence[Sequence[str]], depth: int) -> Markup:
+    mark = _ITEM.match(line)
+    assert mark is not None
+    inner = [tag("li", _item(each, depth)) for each in items]
+    if mark[2] in "-*":
+        return tag("ul", *inner)
+    start = int(mark[2][:-1])
+    return tag("ol", *inner, start=start if start != 1 else None)
+
+
+def _item(lines: Sequence[str], depth: int) -> Markup:
+    """One paragraph stands bare."""
+    rest = dedent("\n".join(lines[1:])).splitlines()
+    whole = [lines[0], *rest]
+    if not any(not each.strip() or _interrupts(each) for each in rest):
+        return _inline(" ".join(each.strip() for each in whole if each.strip()))
+    first = _until(whole, 1, _interrupts)
+    head = _inline(" ".join(each.strip() for each in whole[:first] if each.strip()))
+    return html(head, *_blocks(whole[first:], depth + 1))
+
+
+# -- tables and what stands in a line
 
 
 def _table(lines: Sequence[str]) -> Markup:
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
+    rows = [_cells(line) for line in lines]
     body = [row for row in rows[1:] if not all(set(cell) <= set("-: ") for cell in row)]
     inner = tag(
         "table",
@@ -66,17 +134,22 @@ def _table(lines: Sequence[str]) -> Markup:
     return tag("div", inner, class_="scroll", tabindex="0")
 
 
+def _cells(line: str) -> list[str]:
+    r"""A bar in backticks, or behind a backslash, is no border."""
+    bare = re.sub(r"`+[^`]*`+|\\\|", lambda found: found[0].removeprefix("\\").replace("|", "\0"), line.strip())
+    return [cell.strip().replace("\0", "|") for cell in bare.removeprefix("|").removesuffix("|").split("|")]
+
+
 def _inline(text: str) -> Markup:
-    text = text.replace("${console}", "")
-    parts: list[str] = []
+    parts: list[Markup | str] = []
     at = 0
-    for match in _LINK.finditer(text):
-        parts += [_marked(text[at : match.start()]), tag("a", match[1], href=match[2], rel="noreferrer")]
-        at = match.end()
-    return html(*parts, _marked(text[at:]))
-
-
-def _marked(text: str) -> Markup:
-    escaped = html(text)
-    escaped = Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped))
-    return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", escaped))
+    for found in _INLINE.finditer(text):
+        parts.append(text[at : found.start()])
+        if found["code"] is not None:
+            parts.append(tag("code", found["code"].strip() or found["code"]))
+        elif found["url"] is not None:
+            parts.append(tag("a", _inline(found["text"]), href=found["url"], rel="noreferrer"))
+        else:
+            parts.append(tag("strong", _inline(found["bold"])))
+        at = found.end()
+    return html(*parts, text[at:])

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import aiohttp
 
@@ -49,8 +49,11 @@ class Refused(Unanswered):
 class Source:
     """One HTTP server, asked with GET."""
 
-    def __init__(self, name: str, url: str, session: aiohttp.ClientSession, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, name: str, url: str, session: aiohttp.ClientSession, clock: Callable[[], float] = time.monotonic, token: str = ""
+    ) -> None:  # fmt: skip
         self.name, self.url, self._session, self._clock = name, url.rstrip("/"), session, clock
+        self._headers = {"accept": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
         self._answered_at = self._silent_until = -math.inf
 
     async def get(self, path: str, params: Sequence[tuple[str, str]] = ()) -> Json:
@@ -91,12 +94,38 @@ class Source:
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as exc:
             raise Refused(f"{self.name} at {self.url} answered with something that is no answer to this question", 502) from exc
 
-    async def _asked(self, path: str, params: Sequence[tuple[str, str]]) -> tuple[int, bytes]:
+    async def send(self, method: Literal["POST", "DELETE"], path: str, body: Json = None) -> Json:
+        """Tells it to do something, once: whether to try again is the reader's to decide. What it answers, None if nothing.
+
+        Raises:
+        Away, Refused: as `get`. After `Away` it is not known whether it was done.
+        """
+        if not self.url:
+            raise Away(f"{self.name} is not configured")
+        try:
+            status, said = await self._asked(path, (), method, body)
+        except TimeoutError as exc:
+            raise self._away(_silence()) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise self._away(_plain(exc)) from exc
+        if status >= 400:
+            text = said[:4096].decode("utf-8", "replace").strip()
+            raise Refused(f"{self.name} says {status}: {text[:SAID_CHARS_MAX]}", status)
+        try:
+            return json.loads(said) if said.strip() else None
+        except ValueError:
+            return None
+
+    async def _asked(
+        self, path: str, params: Sequence[tuple[str, str]], method: str = "GET", told: Json = None
+    ) -> tuple[int, bytes]:  # fmt: skip
         """Status and body, within the bounds of time and size."""
-        async with self._session.get(
+        async with self._session.request(
+            method,
             self.url + path,
             params=list(params),
-            headers={"accept": "application/json"},
+            json=told,
+            headers=self._headers,
             timeout=aiohttp.ClientTimeout(total=ASK_SECONDS_MAX),
             allow_redirects=False,
         ) as answer:

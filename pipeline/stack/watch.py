@@ -106,4 +106,5 @@ def alertmanager_command(tool: Tool, data: Path, port: int, rules: Path) -> tupl
 def sources(ports: Mapping[str, int]) -> dict[str, str]:
     """Where the console looks; a part that this stack lacks is not looked for."""
     port_of = {"prometheus": "prometheus", "store": "otlp-http", "canary": "health:canary", "ledger": "health:ledger"}
+    port_of |= {"alertmanager": "alertmanager", "escalator": "escalator"}
     return {name: f"http://{HOST}:{ports[port]}" for name, port in port_of.items() if port in ports}

@@ -23,6 +23,7 @@ PAGES = (
     "/api/hops",
     "/static/console.js",
     "/ledger",
+    "/alerts",
 )
 
 

@@ -27,7 +27,7 @@ BOARDS = (
 def paths(filled: Live) -> list[str]:
     trace = f"/trace/{filled.told['slow'].trace_id}"
     boards = [f"/d/{uid}" for uid in BOARDS]
-    return ["/", "/dashboards", *boards, "/traces", "/logs", "/canary", "/ledger", trace, "/runbooks/lake"]
+    return ["/", "/dashboards", *boards, "/traces", "/logs", "/canary", "/ledger", "/alerts", trace, "/runbooks/lake"]
 
 
 UNITS = [(value, unit) for value, unit, decimals, _ in CASES if value is not None and math.isfinite(value) and decimals is None]
@@ -76,6 +76,7 @@ def test_the_tab_key_goes_through_a_page_in_the_order_in_which_it_is_read(seen: 
         "Skip to the content",
         "Spillway",
         "Overview",
+        "Alerts",
         "Dashboards",
         "Traces",
         "Logs",
@@ -84,7 +85,7 @@ def test_the_tab_key_goes_through_a_page_in_the_order_in_which_it_is_read(seen: 
         "Resume",
         "Theme",
         "Keyboard shortcuts",
-    ] == names[:11]
+    ] == names[:12]
     assert names.index("HTTP door") < names.index("About Events taken in")
 
 

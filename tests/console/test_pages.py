@@ -80,7 +80,19 @@ async def page(path: str, prometheus: str = "", store: str = "", **more: Any) ->
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/dashboards", "/d/spillway-hop-lake", "/traces", "/logs", "/ledger", "/runbooks/lake", "/login", f"/trace/{TRACE}"],
+    [
+        "/",
+        "/dashboards",
+        "/d/spillway-hop-lake",
+        "/alerts",
+        "/alerts/silence",
+        "/traces",
+        "/logs",
+        "/ledger",
+        "/runbooks/lake",
+        "/login",
+        f"/trace/{TRACE}",
+    ],
 )
 async def test_every_page_has_a_title_one_heading_a_skip_link_a_menu_and_the_list_of_keys(path: str, nowhere: str) -> None:
     _, parsed = await page(path, nowhere, nowhere)

@@ -1,9 +1,10 @@
-"""Debian's Prometheus for a test: on a free port, over one file of targets, with the recording rules, ended by the test.
+"""Debian's Prometheus for a test: on a free port, over one file of targets, with all rules, ended by the test.
 
 `promtool`, of the same package, checks rules and plays stories to them.
 """
 
 import json
+import re
 import socket
 import subprocess
 import time
@@ -16,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from alerts.rules import rules_text as alert_rules_text
 from pipeline.stack.debian import Debian
 from telemetry.recording import rules_text
 
 READY_SECONDS_MAX, END_SECONDS_MAX, ASK_SECONDS_MAX = 20, 10, 10
 PROMTOOL_SECONDS_MAX = 120
+_LONG_WINDOW = re.compile(r"\[\d+[hd]:\d+m\]")
 CACHE = Path(__file__).parents[2] / ".cache"
 
 
@@ -46,12 +49,14 @@ class Prometheus:
 @contextmanager
 def prometheus(folder: Path, targets: Path) -> Iterator[Prometheus]:
     """Scrapes the targets each second, and evaluates the rules as often."""
-    config, rules = folder / "prometheus.yml", folder / "recording.json"
+    config, rules, alerts = folder / "prometheus.yml", folder / "recording.json", folder / "alerts.json"
     rules.write_text(rules_text(interval_seconds=1))
+    # Hours and days have not gone by yet: long windows look at what is there.
+    alerts.write_text(_LONG_WINDOW.sub("[30s:1s]", alert_rules_text(interval_seconds=1)))
     # JSON is YAML.
     told = {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "rule_files": [str(rules)],
+        "rule_files": [str(rules), str(alerts)],
         "scrape_configs": [{"job_name": "spillway", "file_sd_configs": [{"files": [str(targets)]}]}],
     }
     config.write_text(json.dumps(told))

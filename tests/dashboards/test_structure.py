@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dashboards import build
+from dashboards import build, slo_records
 from dashboards.grafana import as_json
 from dashboards.page import Page, Panel, Query, Row
 from dashboards.prices import prices
@@ -135,6 +135,7 @@ def test_every_metric_of_the_catalogue_is_on_some_dashboard() -> None:
     assert [] == [name for name in METRICS if not re.search(rf"\b{name}(_bucket|_count|_sum)?\b", shown)]
 
 
+SLO_LABELS = {name: {*slo_records.LABELS} for name in (*slo_records.NAMES, *map(slo_records.error_ratio, slo_records.WINDOWS))}
 # Metrics of the catalogue, Prometheus' own, and what is recorded.
 _SELECTOR = re.compile(r"\b(spillway_\w+|up|scrape_\w+|\w+:\w+:\w+)\b(?:\{([^}]*)\})?")
 _BY = re.compile(r"\bby\s*\(([^)]*)\)")
@@ -160,6 +161,8 @@ def complaints(query: str) -> list[str]:
 def labels_of(name: str) -> set[str] | None:
     if name in LABELS:
         return set(LABELS[name])
+    if name in SLO_LABELS:
+        return SLO_LABELS[name]
     base = METRICS.get(name) or METRICS.get(re.sub(r"_(bucket|count|sum)$", "", name))
     return {*base.labels, *EVERY_TARGET_HAS} if base else EVERY_TARGET_HAS if name in PROMETHEUS_OWN else None
 
@@ -173,6 +176,7 @@ def labels_of(name: str) -> set[str] | None:
         (f'sum by (door, worker) ({m.DOOR_EVENTS.name}{{status!="retry"}})', []),
         ("max(tenant:events:rate9m)", ["no metric tenant:events:rate9m"]),
         (f'{forecasts.USE}{{worker="a"}}', [f"{forecasts.USE} has no label worker"]),
+        (f'{slo_records.BUDGET_LEFT}{{exit="lake"}}', [f"{slo_records.BUDGET_LEFT} has no label exit"]),
         (f'max by (stream) ({forecasts.USE}{{resource="shards"}})', []),
     ],
 )

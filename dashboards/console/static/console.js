@@ -131,6 +131,53 @@
   }
   if ($("#map")) refreshers.push(refreshMap);
 
+  // -- parts that the server draws anew: fetched as HTML that it has escaped, put in where nobody is typing
+  const skew = Number(document.body.dataset.now ?? 0) ? Number(document.body.dataset.now) - Date.now() / 1000 : 0;
+  const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  function age(seconds) {
+    const left = Math.max(0, Math.trunc(seconds)), place = UNITS.findIndex(([scale]) => left >= scale);
+    if (place < 0 || place === 3) return `${left} s`;
+    const [scale, name] = UNITS[place], [smaller, smallerName] = UNITS[place + 1], rest = Math.trunc((left % scale) / smaller);
+    return `${Math.trunc(left / scale)} ${name}` + (rest ? ` ${rest} ${smallerName}` : "");
+  }
+  function tick() {
+    const now = Date.now() / 1000 + skew;
+    for (const each of all("time[data-since]")) put(each, age(now - Number(each.dataset.since)));
+    for (const each of all("time[data-due]")) {
+      const due = Number(each.dataset.due);
+      put(each, due > now ? `in ${age(due - now)}` : `due for ${age(now - due)}`);
+    }
+  }
+  const typing = (part) => part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
+  const keyOf = (element) => ["aria-label", "href", "id"].map((name) => element.getAttribute(name)).find(Boolean) ?? element.textContent;
+  function putPart(part, drawn) {
+    const held = part.contains(document.activeElement) ? [document.activeElement.tagName, keyOf(document.activeElement)] : null;
+    const open = all("details[open]", part).map((each) => each.id);
+    part.className = drawn.className;
+    part.replaceChildren(...drawn.childNodes);
+    for (const each of all("details", part)) if (open.includes(each.id)) each.open = true;
+    if (held) all("a, button, summary", part).find((each) => each.tagName === held[0] && keyOf(each) === held[1])?.focus();
+  }
+  async function refreshParts() {
+    let drawn;
+    try {
+      const answer = await fetch(document.body.dataset.parts, { headers: { accept: "text/html" } });
+      if (!answer.ok || answer.redirected) throw new Error(String(answer.status));
+      drawn = new DOMParser().parseFromString(await answer.text(), "text/html");
+    } catch (problem) {
+      for (const part of all("[data-part]")) for (const each of [part, ...all(".state-ok", part)]) if (each.matches(".state-ok")) setState(each, "nodata");
+      const verdict = $("#alerts-verdict .verdict, #alerts-brief");
+      if (verdict) { setState(verdict, "nodata"); put($("strong", verdict), "UNKNOWN: the console does not answer"); }
+      throw problem;
+    }
+    for (const part of all("[data-part]")) {
+      const fresh = drawn.getElementById(part.id);
+      if (fresh && !typing(part)) putPart(part, fresh);
+    }
+    tick();
+  }
+  if (document.body.dataset.parts) { refreshers.push(refreshParts); setInterval(tick, 1000); }
+
   // -- keyboard
   const help = $("#help");
   $("#help-open")?.addEventListener("click", () => help.showModal());

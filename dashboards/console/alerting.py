@@ -1,0 +1,527 @@
+"""What is known of alerts, pages, silences, budgets and watchers: read from Prometheus, Alertmanager and the escalator.
+
+Rules. Each of the three may be away; what it alone knows is then an `Unanswered` in the place of the value, never an empty list,
+and `blind` says so. An alert that Prometheus fires is shown even if Alertmanager is away. A cause stands beneath each symptom
+that it explains: one that inhibits it, or that names it. Nothing here is green while a watcher does not see.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+from dashboards import slo_records as slo
+from dashboards.console.sources import Series, Unanswered
+
+State = Literal["ok", "near", "bad", "nodata"]
+Json = Any
+T = TypeVar("T")
+
+WATCHDOG, TEST_PAGE = "Watchdog", "TestPage"
+OPEN_MAX, HISTORY_MAX, SILENCES_MAX, CHANNELS_MAX = 500, 40, 60, 20
+FIRING_MAX = 1000
+# A notification that waits longer is stuck.
+OUTBOX_SECONDS_MAX = 60.0
+# Of the budget: less is worth a look.
+BUDGET_NEAR = 0.25
+# As the rules write it: `RdsErrors at rds (firing); HotShard at kinesis (pending)`.
+_NAMED = re.compile(r"(\w+)(?: at ([\w-]+))?")
+_KINDS = ("symptom", "cause", "watch")
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """An alert that fires, or that is pending."""
+
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    # Unix seconds.
+    since: float
+    state: Literal["firing", "pending"] = "firing"
+    # Of Alertmanager; empty if only Prometheus knows it.
+    fingerprint: str = ""
+    inhibited_by: tuple[str, ...] = ()
+    silenced_by: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.labels.get("alertname", "?")
+
+    @property
+    def kind(self) -> str:
+        kind = self.labels.get("kind", "")
+        return kind if kind in _KINDS else "symptom"
+
+    @property
+    def pages(self) -> bool:
+        return self.labels.get("severity", "page") == "page"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One notification of a page."""
+
+    at: float
+    level: int
+    who: str
+    channel: str
+    outcome: str
+    detail: str
+    # Of: trigger, acknowledge, resolve.
+    kind: str = "trigger"
+
+
+@dataclass(frozen=True, slots=True)
+class Paged:
+    """A page as the escalator keeps it."""
+
+    key: str
+    alert: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    state: Literal["open", "acknowledged", "resolved"]
+    opened_at: float
+    starts_at: float | None
+    acknowledged_at: float | None
+    acknowledged_by: str
+    resolved_at: float | None
+    policy: str
+    level: int
+    levels: int
+    next_at: float | None
+    next: str
+    notified: tuple[Notice, ...]
+    # Of the escalator itself: Alertmanager never had it.
+    own: bool = False
+
+    @property
+    def wakes(self) -> bool:
+        """A ticket is told in working hours; nobody need acknowledge it."""
+        return self.labels.get("severity") != "ticket"
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    id: str
+    state: Literal["active", "pending", "expired"]
+    # As people write them: `alertname="CanaryLost"`.
+    matchers: tuple[str, ...]
+    starts_at: float
+    ends_at: float
+    by: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    name: str
+    state: str
+    last_ok_at: float | None
+    last_error: str
+    # The console and the log do not.
+    reaches_a_person: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the escalator says of itself and of who watches it."""
+
+    now: float | None
+    deadman: str
+    deadman_seen_at: float | None
+    deadman_due_at: float | None
+    test_page: str
+    test_page_sent_at: float | None
+    test_page_returned_at: float | None
+    test_page_seconds: float | None
+    channels: tuple[Channel, ...]
+    waiting: int
+    oldest_at: float | None
+    said: str
+    # False: the disk refuses, and a restart would forget pages.
+    durable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One SLO. None: not known."""
+
+    slo: str
+    objective: float | None = None
+    days: float | None = None
+    # Share of the error budget that is left; below 0: overspent.
+    left: float | None = None
+    # Times the pace that would just use the budget up.
+    burn: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """All of it at one moment; what is not known is the reason for that."""
+
+    alertmanager: tuple[Firing, ...] | Unanswered
+    prometheus: tuple[Firing, ...] | Unanswered
+    pages: tuple[Paged, ...] | Unanswered
+    health: Health | Unanswered
+    history: tuple[Paged, ...] | Unanswered = ()
+    silences: tuple[Silence, ...] | Unanswered = ()
+    budgets: tuple[Budget, ...] | Unanswered = ()
+
+    @property
+    def open(self) -> tuple[Paged, ...]:
+        """Pages that are not resolved, without the hourly test and without tickets."""
+        return tuple(each for each in self.told if each.wakes)
+
+    @property
+    def told(self) -> tuple[Paged, ...]:
+        """The same with tickets, which the escalator keeps as pages that nobody need acknowledge."""
+        return tuple(each for each in known(self.pages) if each.state != "resolved" and each.alert != TEST_PAGE)
+
+    @property
+    def firing(self) -> tuple[Firing, ...]:
+        """What Alertmanager has, but for the hourly test; if it is away, what Prometheus fires."""
+        if isinstance(self.alertmanager, Unanswered):
+            found = tuple(each for each in known(self.prometheus) if each.state == "firing")
+        else:
+            found = self.alertmanager
+        return tuple(each for each in found if each.name != TEST_PAGE)
+
+    @property
+    def pending(self) -> tuple[Firing, ...]:
+        return tuple(each for each in known(self.prometheus) if each.state == "pending")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What an engineer deals with at a time: a page, or a symptom without one, with the causes that explain it."""
+
+    # One of the two is there.
+    page: Paged | None
+    symptoms: tuple[Firing, ...]
+    causes: tuple[Firing, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        return self.page.alert if self.page else self.symptoms[0].name
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return self.symptoms[0].labels if self.symptoms else self.page.labels if self.page else {}
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """As they are now; what the alert does not say any more, as they were when it paged."""
+        return {**(self.page.annotations if self.page else {}), **(self.symptoms[0].annotations if self.symptoms else {})}
+
+    @property
+    def since(self) -> float:
+        """What users feel began then: the alert, not the page."""
+        return (self.page.starts_at or self.page.opened_at) if self.page else self.symptoms[0].since
+
+
+def known(value: tuple[T, ...] | Unanswered) -> tuple[T, ...]:
+    return () if isinstance(value, Unanswered) else value
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text))
+
+
+# -- what it means
+
+
+def problems(watch: Watch) -> list[Problem]:
+    """Pages that nobody has acknowledged, then the acknowledged, tickets, and symptoms without a page; the oldest first."""
+    symptoms = [each for each in watch.firing if each.kind == "symptom"]
+    by_name = _grouped((each.name, each) for each in symptoms)
+    explaining = _Explaining.of([each for each in (*watch.firing, *watch.pending) if each.kind == "cause"])
+    found, covered = [], set()
+    for page in sorted(watch.told, key=lambda each: (not each.wakes, each.state == "acknowledged", each.opened_at)):
+        if page.labels.get("kind") == "cause":
+            continue
+        own = tuple(each for each in by_name.get(page.alert, ()) if belongs(each, page))
+        covered |= {id(each) for each in own}
+        found.append(_problem(page, own, explaining))
+    rest = [each for each in symptoms if id(each) not in covered]
+    rest.sort(key=lambda each: (bool(each.silenced_by), not each.pages, each.since))
+    return found + [_problem(None, (each,), explaining) for each in rest]
+
+
+def belongs(alert: Firing, page: Paged) -> bool:
+    """The page is of this alert, or of a group that it is in."""
+    return alert.name == page.alert and all(alert.labels.get(name) == value for name, value in page.labels.items())
+
+
+@dataclass(frozen=True, slots=True)
+class _Explaining:
+    """Causes by what leads to them from a symptom: its fingerprint, its words, its name."""
+
+    inhibited_by: Mapping[str, Sequence[Firing]]
+    named: Mapping[str, Sequence[Firing]]
+    explains: Mapping[str, Sequence[Firing]]
+
+    @classmethod
+    def of(cls, causes: Sequence[Firing]) -> "_Explaining":
+        return cls(
+            _grouped((fingerprint, each) for each in causes for fingerprint in each.inhibited_by),
+            _grouped((each.name, each) for each in causes),
+            _grouped((word, each) for each in causes for word in _words(each.annotations.get("explains", ""))),
+        )
+
+    def causes_of(self, symptom: Firing) -> Iterator[Firing]:
+        yield from self.inhibited_by.get(symptom.fingerprint, ())
+        yield from self.explains.get(symptom.name, ())
+        for name, hop in _NAMED.findall(symptom.annotations.get("cause", "")):
+            yield from (each for each in self.named.get(name, ()) if not hop or each.labels.get("hop") == hop)
+
+
+def _grouped(pairs: Iterable[tuple[str, Firing]]) -> dict[str, list[Firing]]:
+    found: dict[str, list[Firing]] = {}
+    for key, each in pairs:
+        found.setdefault(key, []).append(each)
+    return found
+
+
+def _problem(page: Paged | None, symptoms: tuple[Firing, ...], explaining: _Explaining) -> Problem:
+    asked = symptoms or ((Firing(page.labels, page.annotations, page.opened_at),) if page else ())
+    causes = {id(cause): cause for symptom in asked for cause in explaining.causes_of(symptom)}.values()
+    return Problem(page, symptoms, tuple(sorted(causes, key=lambda each: (each.state != "firing", each.since))))
+
+
+def alone(watch: Watch, shown: Sequence[Problem]) -> list[Firing]:
+    """What fires and stands beneath no symptom: causes (they page nobody), the longest first."""
+    nested = {id(cause) for each in shown for cause in each.causes}
+    found = [each for each in watch.firing if each.kind == "cause" and id(each) not in nested]
+    return sorted(found, key=lambda each: each.since)
+
+
+def blind(watch: Watch) -> list[str]:
+    """Why the page can't be trusted to show everything; empty: it can."""
+    said = []
+    for value in (watch.prometheus, watch.alertmanager, watch.pages, watch.health):
+        if isinstance(value, Unanswered) and (text := str(value)) not in said:
+            said.append(text)
+    if not isinstance(watch.prometheus, Unanswered) and not _has_watchdog(watch.prometheus):
+        said.append(f"Prometheus does not fire {WATCHDOG}: its alert rules are not loaded, or it does not evaluate them")
+    elif not isinstance(watch.alertmanager, Unanswered) and not _has_watchdog(watch.alertmanager):
+        said.append(f"Alertmanager has no {WATCHDOG}: what Prometheus fires does not reach it")
+    if not isinstance(watch.health, Unanswered) and watch.health.deadman != "ok":
+        said.append(f"the dead man's switch is {watch.health.deadman}: alerts may not reach the escalator")
+    return said
+
+
+def _has_watchdog(alerts: Sequence[Firing]) -> bool:
+    return any(each.name == WATCHDOG and each.state == "firing" for each in alerts)
+
+
+def deaf(watch: Watch) -> list[str]:
+    """Why a page may not reach anybody."""
+    if isinstance(watch.health, Unanswered):
+        return []
+    health = watch.health
+    durable = [] if health.durable else ["the escalator's disk refuses: a restart would forget pages"]
+    said = [f"{each.name} refuses pages" + (f" ({each.last_error})" if each.last_error else "") for each in health.channels
+            if each.state == "refusing"]  # fmt: skip
+    said = durable + said
+    if health.test_page in ("late", "failed"):
+        said.append(f"the test page {'did not come back in time' if health.test_page == 'late' else 'failed'}")
+    if health.waiting and health.oldest_at is not None and health.now is not None:
+        waits = health.now - health.oldest_at
+        if waits > OUTBOX_SECONDS_MAX:
+            said.append(f"{health.waiting} notifications wait to be sent, the oldest for {waits:.0f} s")
+    return said
+
+
+def unreachable(watch: Watch) -> bool:
+    """Nobody has been told to the escalator whom a page could wake."""
+    return not isinstance(watch.health, Unanswered) and not any(each.reaches_a_person for each in watch.health.channels)
+
+
+def verdict(watch: Watch) -> tuple[State, str]:
+    """State and one sentence; never ok while anything is not known."""
+    open_pages = watch.open
+    unanswered = [each for each in open_pages if each.state == "open"]
+    unknown, unheard = blind(watch), deaf(watch)
+    if unanswered:
+        more = f", {len(open_pages) - len(unanswered)} acknowledged" if len(open_pages) > len(unanswered) else ""
+        return "bad", f"{_pages(len(unanswered))} nobody has acknowledged{more}" + ("; the rest is UNKNOWN" if unknown else "")
+    if unknown:
+        acknowledged = f"; {_pages(len(open_pages))} acknowledged" if open_pages else ""
+        return "nodata", f"UNKNOWN: the watchers are blind{acknowledged}"
+    if unheard:
+        return "bad", "A page may not reach anybody"
+    paging = [each for each in watch.firing if each.kind == "symptom" and each.pages]
+    if not open_pages and any(not each.silenced_by for each in paging):
+        return "bad", "A symptom fires, and no page is open for it"
+    if open_pages:
+        return "near", f"{_pages(len(open_pages))} acknowledged, none waits for anybody"
+    silenced = sum(bool(each.silenced_by) for each in paging)
+    if silenced:
+        return "near", f"{silenced} silenced: {'it pages' if silenced == 1 else 'they page'} nobody"
+    if unreachable(watch):
+        return "near", "No page is open; no channel reaches a person"
+    if any(each.kind != "watch" for each in watch.firing):
+        return "near", "No page is open; something fires that pages nobody"
+    return "ok", "No page is open, and the watchers see"
+
+
+def _pages(count: int) -> str:
+    return f"{count} page{'' if count == 1 else 's'}"
+
+
+# -- what the three say
+
+
+def firing_of_alertmanager(answer: Json) -> tuple[Firing, ...]:
+    """Of `/api/v2/alerts`."""
+    found = [
+        Firing(
+            _texts(each["labels"]),
+            _texts(each["annotations"]),
+            seconds_of(each["startsAt"]),
+            fingerprint=str(each["fingerprint"]),
+            inhibited_by=tuple(map(str, each["status"]["inhibitedBy"])),
+            silenced_by=tuple(map(str, each["status"]["silencedBy"])),
+        )
+        for each in answer
+    ]
+    return _most(found)
+
+
+def firing_of_prometheus(answer: Json) -> tuple[Firing, ...]:
+    """Of `/api/v1/alerts`: those that are pending, too."""
+    found = [
+        Firing(
+            _texts(each["labels"]),
+            _texts(each["annotations"]),
+            seconds_of(each["activeAt"]),
+            "pending" if each["state"] == "pending" else "firing",
+        )
+        for each in answer["data"]["alerts"]
+    ]
+    return _most(found)
+
+
+def _most(found: Sequence[Firing]) -> tuple[Firing, ...]:
+    """What pages is never left out for what does not."""
+    order = sorted(found, key=lambda each: (each.name != WATCHDOG, not each.pages, each.kind != "symptom", each.since))
+    return tuple(order[:FIRING_MAX])
+
+
+def pages_of(answer: Json) -> tuple[Paged, ...]:
+    return tuple(_paged(each) for each in answer["pages"])
+
+
+def _paged(said: Mapping[str, Any]) -> Paged:
+    state = said["state"]
+    if state not in ("open", "acknowledged", "resolved"):
+        raise ValueError(f"a page is {state}")
+    levels = said.get("levels")
+    return Paged(
+        key=str(said["key"]),
+        alert=str(said["alert"]),
+        labels=_texts(said["labels"]),
+        annotations=_texts(said["annotations"]),
+        state=state,
+        opened_at=float(said["opened_at"]),
+        starts_at=_number(said.get("starts_at")),
+        acknowledged_at=_number(said.get("acknowledged_at")),
+        acknowledged_by=str(said.get("acknowledged_by") or ""),
+        resolved_at=_number(said.get("resolved_at")),
+        policy=str(said.get("policy") or ""),
+        level=int(said.get("level") or 0),
+        levels=len(levels) if isinstance(levels, list) else int(levels or 0),
+        next_at=_number(said.get("next_at")),
+        next=str(said.get("next") or ""),
+        notified=tuple(
+            Notice(float(each["at"]), int(each.get("level") or 0), str(each["who"]), str(each["channel"]), str(each["outcome"]),
+                   str(each.get("detail") or ""), str(each.get("kind") or "trigger"))
+            for each in said["notified"]
+        ),
+        own=said.get("series") == 0,
+    )  # fmt: skip
+
+
+def health_of(answer: Json) -> Health:
+    deadman, test, outbox = answer["deadman"], answer["test_page"], answer["outbox"]
+    return Health(
+        now=_number(answer.get("now")),
+        deadman=str(deadman["state"]),
+        deadman_seen_at=_number(deadman.get("seen_at")),
+        deadman_due_at=_number(deadman.get("due_at")),
+        test_page=str(test["state"]),
+        test_page_sent_at=_number(test.get("sent_at")),
+        test_page_returned_at=_number(test.get("returned_at")),
+        test_page_seconds=_number(test.get("seconds")),
+        channels=tuple(
+            Channel(str(each["name"]), str(each["state"]), _number(each.get("last_ok_at")), str(each.get("last_error") or ""),
+                    bool(each.get("reaches_a_person", True)))
+            for each in answer["channels"][:CHANNELS_MAX]
+        ),
+        waiting=int(outbox["pending"]),
+        oldest_at=_number(outbox.get("oldest_at")),
+        said=str(answer["said"]),
+        durable=bool(answer.get("durable", True)),
+    )  # fmt: skip
+
+
+def silences_of(answer: Json) -> tuple[Silence, ...]:
+    """Of `/api/v2/silences`: those in force, then those to come, then the newest that have ended."""
+    order = ("active", "pending", "expired")
+    found = [
+        Silence(
+            str(each["id"]),
+            each["status"]["state"],
+            tuple(_matcher(one) for one in each["matchers"]),
+            seconds_of(each["startsAt"]),
+            seconds_of(each["endsAt"]),
+            str(each["createdBy"]),
+            str(each["comment"]),
+        )
+        for each in answer
+    ]
+    return tuple(sorted(found, key=lambda each: (order.index(each.state), -each.ends_at))[:SILENCES_MAX])
+
+
+def _matcher(said: Mapping[str, Any]) -> str:
+    sign = {(False, True): "=", (False, False): "!=", (True, True): "=~", (True, False): "!~"}
+    return f'{said["name"]}{sign[bool(said.get("isRegex")), bool(said.get("isEqual", True))]}"{said["value"]}"'
+
+
+BUDGETS_QUERY = (
+    f'{{__name__=~"{"|".join((slo.OBJECTIVE, slo.PERIOD_DAYS, slo.BUDGET_LEFT, slo.CURRENT_BURN))}",'
+    f'sloth_service="{slo.SERVICE}"}}'
+)
+
+
+def budgets_of(series: Sequence[Series]) -> tuple[Budget, ...]:
+    """Those with the least left first; what has no figure is not left out."""
+    values: dict[str, dict[str, float]] = {}
+    for each in series:
+        values.setdefault(each.labels[slo.SLO], {})[each.labels["__name__"]] = each.last
+    found = [
+        Budget(name, said.get(slo.OBJECTIVE), said.get(slo.PERIOD_DAYS), said.get(slo.BUDGET_LEFT), said.get(slo.CURRENT_BURN))
+        for name, said in values.items()
+    ]
+    return tuple(sorted(found, key=lambda each: (each.left is not None, each.left or 0.0, each.slo)))
+
+
+def budget_state(left: float | None) -> State:
+    if left is None or left != left:
+        return "nodata"
+    return "bad" if left <= 0 else "near" if left < BUDGET_NEAR else "ok"
+
+
+def seconds_of(text: str) -> float:
+    """Unix seconds of RFC 3339. Raises: ValueError: it is none."""
+    # Go writes up to nine digits; Python reads six.
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", str(text)).replace("Z", "+00:00")).timestamp()
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _texts(said: Mapping[str, Any]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in said.items()}

@@ -35,6 +35,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow, pytest.mar
 # A start is over and nothing of it fires any more.
 QUIET_START_SECONDS = 90
 WELL_SECONDS = 150.0
+READY_SECONDS_MAX = 400.0
 # The promises.
 PAGE_SECONDS_MAX, WATCH_SECONDS_MAX = 60.0, 180.0
 LEVEL_SECONDS, LEVEL_LATE_SECONDS_MAX = 15.0, 3.0
@@ -64,7 +65,7 @@ stop_on_resolve: true
 
 
 @dataclass(frozen=True)
-class World:
+class Site:
     stack: Stack
     pager: PagerDuty
     # When it was ready.
@@ -103,7 +104,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder: Path = tmp_path_factory.mktemp("alerts")
     policies = folder / "policies"
     policies.mkdir()
@@ -118,8 +119,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "SPILLWAY_WATCH_PAGERDUTY_KEY": WATCH,
         }
         settings = StackSettings(quiet_start_seconds=QUIET_START_SECONDS)
-        with Stack.start(folder / "stack", settings=settings, env=env) as stack:
-            yield World(stack, pager, time.time())
+        with Stack.start(folder / "stack", settings=settings, env=env, deadline_seconds=READY_SECONDS_MAX) as stack:
+            yield Site(stack, pager, time.time())
 
 
 class Load:
@@ -153,74 +154,74 @@ def seconds_until(true: Callable[[], bool], seconds_max: float, what: Callable[[
     return time.monotonic() - began
 
 
-def told(world: World) -> str:
-    pages = [(page["alert"], page["state"], page["annotations"].get("cause")) for page in world.pages()]
-    return f"firing: {world.firing()}; pages: {pages}; watch: {world.watch().get('sentence')}"
+def told(site: Site) -> str:
+    pages = [(page["alert"], page["state"], page["annotations"].get("cause")) for page in site.pages()]
+    return f"firing: {site.firing()}; pages: {pages}; watch: {site.watch().get('sentence')}"
 
 
 def is_busy() -> bool:
     return os.getloadavg()[1] > BUSY_LOAD
 
 
-def wait_until_well(world: World, seconds_max: float = RESOLVED_SECONDS_MAX) -> float:
+def wait_until_well(site: Site, seconds_max: float = RESOLVED_SECONDS_MAX) -> float:
     """Nothing fires, no page is open, and the watch says OK; a busy machine may be slow."""
 
     def well() -> bool:
         try:
-            wrong = {*world.firing(), *(page["alert"] for page in world.pages("open"))}
-            return not wrong - (SLOW if is_busy() else set()) and world.watch().get("outcome") == "OK"
+            wrong = {*site.firing(), *(page["alert"] for page in site.pages("open"))}
+            return not wrong - (SLOW if is_busy() else set()) and site.watch().get("outcome") == "OK"
         except OSError:
             return False
 
-    return seconds_until(well, seconds_max, lambda: f"all is well: {told(world)}")
+    return seconds_until(well, seconds_max, lambda: f"all is well: {told(site)}")
 
 
-def test_a_healthy_stack_under_load_pages_nobody_from_its_start_on(world: World) -> None:
-    load = Load(world.stack)
+def test_a_healthy_stack_under_load_pages_nobody_from_its_start_on(site: Site) -> None:
+    load = Load(site.stack)
     try:
-        wait_until(lambda: time.time() >= world.began + QUIET_START_SECONDS, "the start is over", QUIET_START_SECONDS + 10.0)
-        wait_until(lambda: time.time() >= world.began + QUIET_START_SECONDS + WELL_SECONDS, "minutes pass", WELL_SECONDS + 10.0)
+        wait_until(lambda: time.time() >= site.began + QUIET_START_SECONDS, "the start is over", QUIET_START_SECONDS + 10.0)
+        wait_until(lambda: time.time() >= site.began + QUIET_START_SECONDS + WELL_SECONDS, "minutes pass", WELL_SECONDS + 10.0)
     finally:
         acknowledged = load.end()
-    print(f"healthy under load for {WELL_SECONDS:.0f} s: {acknowledged} events acknowledged, {told(world)}")
+    print(f"healthy under load for {WELL_SECONDS:.0f} s: {acknowledged} events acknowledged, {told(site)}")
     assert acknowledged > 500
-    if is_busy() and {page["alert"] for page in world.pages()} - SLOW == set() and world.pages():
-        pytest.skip(f"this machine is too busy to be called healthy: load {os.getloadavg()[1]:.0f}; {told(world)}")
-    assert [] == world.sent("trigger", FIRST, SECOND, WATCH), told(world)
-    assert ([], "OK") == ([page["alert"] for page in world.pages()], world.watch()["outcome"])
+    if is_busy() and {page["alert"] for page in site.pages()} - SLOW == set() and site.pages():
+        pytest.skip(f"this machine is too busy to be called healthy: load {os.getloadavg()[1]:.0f}; {told(site)}")
+    assert [] == site.sent("trigger", FIRST, SECOND, WATCH), told(site)
+    assert ([], "OK") == ([page["alert"] for page in site.pages()], site.watch()["outcome"])
     # The first test page took the whole way, to PagerDuty's change events.
-    assert 1 == len(world.sent("change", FIRST))
-    assert 0 == world.run("watch", "--once").returncode
+    assert 1 == len(site.sent("change", FIRST))
+    assert 0 == site.run("watch", "--once").returncode
 
 
 @pytest.fixture
-def no_collectors(world: World) -> Iterator[float]:
+def no_collectors(site: Site) -> Iterator[float]:
     """Both doors are killed, and kept from coming back."""
-    wait_until_well(world)
+    wait_until_well(site)
     for door in ("grpc", "http"):
-        world.stack.hold(door)
-        world.stack.kill(door, signal.SIGKILL)
+        site.stack.hold(door)
+        site.stack.kill(door, signal.SIGKILL)
     yield time.time()
     for door in ("grpc", "http"):
-        world.stack.release(door)
+        site.stack.release(door)
     for door in ("grpc", "http"):
-        world.stack.wait_ready(door, 60.0)
+        site.stack.wait_ready(door, 60.0)
 
 
 def test_no_collectors_page_in_a_minute_with_the_cause_the_next_level_on_time_and_none_after_an_acknowledgement(
-    world: World, no_collectors: float
+    site: Site, no_collectors: float
 ) -> None:
-    stack, killed_at = world.stack, no_collectors
+    stack, killed_at = site.stack, no_collectors
 
     def caused() -> list[Received]:
         return [
             each
-            for each in world.sent("trigger", FIRST, since=killed_at)
+            for each in site.sent("trigger", FIRST, since=killed_at)
             if "CollectorDown" in each.body["payload"]["custom_details"].get("probable_cause", "")
         ]
 
-    wait_until(lambda: bool(caused()), lambda: f"a page that names CollectorDown: {told(world)}", PAGE_SECONDS_MAX)
-    first = world.sent("trigger", FIRST, since=killed_at)[0]
+    wait_until(lambda: bool(caused()), lambda: f"a page that names CollectorDown: {told(site)}", PAGE_SECONDS_MAX)
+    first = site.sent("trigger", FIRST, since=killed_at)[0]
     named = caused()[0]
     print(f"paged {first.at - killed_at:.1f} s after the kill ({first.body['payload']['summary']}), with its cause after "
           f"{named.at - killed_at:.1f} s: {named.body['payload']['custom_details']['probable_cause']}")  # fmt: skip
@@ -231,28 +232,26 @@ def test_no_collectors_page_in_a_minute_with_the_cause_the_next_level_on_time_an
     stack.wait_until("escalator", lambda each: each.restarts >= 1 and each.state == "ready", 30.0)
 
     def second() -> list[Received]:
-        return [each for each in world.sent("trigger", SECOND, since=killed_at) if each.dedup_key == named.dedup_key]
+        return [each for each in site.sent("trigger", SECOND, since=killed_at) if each.dedup_key == named.dedup_key]
 
-    wait_until(lambda: bool(second()), lambda: f"the second level: {told(world)}", LEVEL_SECONDS + 30.0)
+    wait_until(lambda: bool(second()), lambda: f"the second level: {told(site)}", LEVEL_SECONDS + 30.0)
     late = second()[0].at - named.at - LEVEL_SECONDS
     print(f"second level {LEVEL_SECONDS + late:.1f} s after the first, over a SIGKILL of the escalator")
     assert -1.0 < late < LEVEL_LATE_SECONDS_MAX
 
     # Acknowledged, nothing follows: each page's first level is due again within two levels' time.
-    keys = {page["key"] for page in world.pages("open")}
+    keys = {page["key"] for page in site.pages("open")}
     for key in keys:
-        assert 0 == world.run("pages", "ack", key, "--who", "tester").returncode
+        assert 0 == site.run("pages", "ack", key, "--who", "tester").returncode
     acknowledged_at = time.time()
-    wait_until(
-        lambda: keys <= {each.dedup_key for each in world.sent("acknowledge", FIRST)}, lambda: f"told: {told(world)}", 20.0
-    )
+    wait_until(lambda: keys <= {each.dedup_key for each in site.sent("acknowledge", FIRST)}, lambda: f"told: {told(site)}", 20.0)
     wait_until(lambda: time.time() > acknowledged_at + 2 * LEVEL_SECONDS, "two levels' time", 2 * LEVEL_SECONDS + 5.0)
-    after = world.sent("trigger", FIRST, SECOND, since=acknowledged_at + 1.0)
+    after = site.sent("trigger", FIRST, SECOND, since=acknowledged_at + 1.0)
     assert [] == [each.dedup_key for each in after if each.dedup_key in keys]
     # Nothing was doubled: who was told of a page by a key was so once.
-    times = [(each.dedup_key, each.body["routing_key"]) for each in world.sent("trigger", FIRST, SECOND, since=killed_at)]
+    times = [(each.dedup_key, each.body["routing_key"]) for each in site.sent("trigger", FIRST, SECOND, since=killed_at)]
     assert sorted(set(times)) == sorted(times)
-    open_incidents = [each.key.rpartition("-")[0] for each in world.pager.incidents() if each.state != "resolved"]
+    open_incidents = [each.key.rpartition("-")[0] for each in site.pager.incidents() if each.state != "resolved"]
     assert sorted(set(open_incidents)) == sorted(open_incidents)
 
     for door in ("grpc", "http"):
@@ -262,71 +261,71 @@ def test_no_collectors_page_in_a_minute_with_the_cause_the_next_level_on_time_an
         stack.wait_ready(door, 60.0)
 
     def unresolved() -> set[str]:
-        return {each.key for each in world.pager.incidents() if each.state != "resolved"}
+        return {each.key for each in site.pager.incidents() if each.state != "resolved"}
 
     wait_until(
-        lambda: not unresolved(), lambda: f"PagerDuty is told that {unresolved()} are over: {told(world)}", RESOLVED_SECONDS_MAX
+        lambda: not unresolved(), lambda: f"PagerDuty is told that {unresolved()} are over: {told(site)}", RESOLVED_SECONDS_MAX
     )
     print(f"the last incident was resolved {time.time() - back_at:.1f} s after the doors were released")
-    assert [] == world.pager.invalid()
+    assert [] == site.pager.invalid()
 
 
-def verdict_of_console(world: World) -> str:
-    found: str = world.get("console", "/api/hops")["verdict"]["state"]
+def verdict_of_console(site: Site) -> str:
+    found: str = site.get("console", "/api/hops")["verdict"]["state"]
     return found
 
 
-def page_of_console(world: World, path: str) -> str:
-    with urllib.request.urlopen(f"{world.stack.endpoints['console']}{path}", timeout=15.0) as answer:
+def page_of_console(site: Site, path: str) -> str:
+    with urllib.request.urlopen(f"{site.stack.endpoints['console']}{path}", timeout=15.0) as answer:
         text: str = answer.read().decode()
         return text
 
 
-def green_while_blind(world: World, watcher: str) -> list[str]:
+def green_while_blind(site: Site, watcher: str) -> list[str]:
     """Who says that all is well though nobody can know."""
     green = []
-    if world.watch()["outcome"] == "OK" or world.run("watch", "--once").returncode == 0:
+    if site.watch()["outcome"] == "OK" or site.run("watch", "--once").returncode == 0:
         green.append("the watch")
-    if watcher == "prometheus" and verdict_of_console(world) == "ok":
+    if watcher == "prometheus" and verdict_of_console(site) == "ok":
         green.append("the console's verdict")
     if watcher == "canary":
-        if world.run("canary", "status").returncode == 0:
+        if site.run("canary", "status").returncode == 0:
             green.append("canary status")
-        if "is not known" not in page_of_console(world, "/canary"):
+        if "is not known" not in page_of_console(site, "/canary"):
             green.append("the console's canary page")
-    if watcher == "ledger" and "UNKNOWN" not in page_of_console(world, "/ledger"):
+    if watcher == "ledger" and "UNKNOWN" not in page_of_console(site, "/ledger"):
         green.append("the console's ledger page")
     return green
 
 
 @pytest.mark.parametrize("watcher", ["alertmanager", "canary", "ledger", "escalator", "prometheus"])
-def test_a_watcher_that_hangs_is_told_of_by_the_watch_and_nothing_is_green_meanwhile(world: World, watcher: str) -> None:
-    wait_until_well(world)
-    stack, incident = world.stack, "spillway-watch"
+def test_a_watcher_that_hangs_is_told_of_by_the_watch_and_nothing_is_green_meanwhile(site: Site, watcher: str) -> None:
+    wait_until_well(site)
+    stack, incident = site.stack, "spillway-watch"
     stopped_at = time.time()
     stack.kill(watcher, signal.SIGSTOP)
     try:
         wait_until(
-            lambda: any(watcher in each.body["payload"]["summary"] for each in world.sent("trigger", WATCH, since=stopped_at)),
-            lambda: f"the watch pages: {world.watch()}",
+            lambda: any(watcher in each.body["payload"]["summary"] for each in site.sent("trigger", WATCH, since=stopped_at)),
+            lambda: f"the watch pages: {site.watch()}",
             WATCH_SECONDS_MAX,
         )
-        page = world.sent("trigger", WATCH, since=stopped_at)[0]
+        page = site.sent("trigger", WATCH, since=stopped_at)[0]
         print(f"{watcher} hangs: paged by the watch after {page.at - stopped_at:.1f} s: {page.body['payload']['summary']}")
-        assert (incident, True) == (page.dedup_key, watcher in world.blind())
-        assert [] == green_while_blind(world, watcher)
+        assert (incident, True) == (page.dedup_key, watcher in site.blind())
+        assert [] == green_while_blind(site, watcher)
         if watcher == "ledger":
             # What it wrote down is old after half a minute, and is said to be.
-            wait_until(lambda: world.run("ledger").returncode == 2, "spillway ledger says UNKNOWN", 60.0)
+            wait_until(lambda: site.run("ledger").returncode == 2, "spillway ledger says UNKNOWN", 60.0)
         if watcher == "prometheus":
             # The dead man's switch tells, too.
-            wait_until(lambda: any(each["alert"] == "MonitorBlind" for each in world.pages("open")), "MonitorBlind", 150.0)
+            wait_until(lambda: any(each["alert"] == "MonitorBlind" for each in site.pages("open")), "MonitorBlind", 150.0)
             print(f"prometheus hangs: the dead man's switch opened MonitorBlind after {time.time() - stopped_at:.1f} s")
     finally:
         stack.kill(watcher, signal.SIGCONT)
     back_at = time.time()
-    wait_until_well(world)
+    wait_until_well(site)
     print(f"{watcher} is back: all well {time.time() - back_at:.1f} s later")
-    assert [each.state for each in world.pager.incidents() if each.key == incident][-1] == "resolved"
-    false = {each.dedup_key for each in world.sent("trigger", FIRST, since=stopped_at)}
+    assert [each.state for each in site.pager.incidents() if each.key == incident][-1] == "resolved"
+    false = {each.dedup_key for each in site.sent("trigger", FIRST, since=stopped_at)}
     assert [] == sorted(key for key in false if key.startswith(("CanaryLost", "AckedUnaccounted", "IngestErrors")))

@@ -20,6 +20,7 @@ def page() -> Page:
             Row("Prometheus", _scraping()),
             Row("Processes, and what they say of AWS", _processes()),
             Row("From an alert to a person", _escalation()),
+            Row("The watch", _watch()),
         ),
     )
 
@@ -141,6 +142,74 @@ def _scraping() -> tuple[Panel, ...]:
     )
 
 
+def _escalation() -> tuple[Panel, ...]:
+    told = ask.rate(m.ESCALATOR_NOTIFICATIONS.name, "channel, outcome")
+    return (
+        Panel(
+            "Pages that are not over",
+            "short",
+            "Open: somebody is told until one acknowledges. Acknowledged: somebody has it.",
+            "`spillway pages` lists them, with what comes next.",
+            (Query(ask.now("sum", m.ESCALATOR_PAGES.name, "state"), "{{state}}"),),
+            hop=HOP,
+        ),
+        Panel(
+            "Attempts to tell somebody",
+            "cps",
+            "Messages by channel: taken, to be tried again, refused for good.",
+            "Refused: the channel's key or address is wrong. Its words stand in `spillway pages`.",
+            (Query(told, "{{channel}} {{outcome}}"),),
+            hop=HOP,
+        ),
+        Panel(
+            "Channels that take pages",
+            "short",
+            "1: takes pages; 0: refuses. A page PagerRefusing is open then, over the other channels.",
+            "Look at its last error: `spillway pages` says it below the list.",
+            (Query(ask.now("min", m.ESCALATOR_CHANNEL_USABLE.name, "channel"), "{{channel}}"),),
+            limit=1.0,
+            falling=True,
+            hop=HOP,
+        ),
+        Panel(
+            "Ages on the way to a person",
+            "s",
+            "Since when the dead man's switch was not heard; the oldest message that waits; the last hourly test's round trip.",
+            "Above the limit MonitorBlind is open: Prometheus, Alertmanager or the way between is down.",
+            (
+                Query(ask.now("max", m.ESCALATOR_DEADMAN_AGE.name), "Watchdog"),
+                Query(ask.now("max", m.ESCALATOR_OUTBOX_AGE.name), "oldest waiting"),
+                Query(ask.now("max", m.ESCALATOR_TEST_SECONDS.name), "test page"),
+            ),
+            limit=100.0,
+            hop=HOP,
+        ),
+    )
+
+
+def _watch() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            "Watchers that see",
+            "short",
+            "1 for each that showed the watch that it works. The watch needs none of them, and pages by itself.",
+            "0: `spillway watch --once` says why, and alerts/watch/README.md what is asked.",
+            (Query(ask.now("min", m.WATCH_SIGHT.name, "watcher"), "{{watcher}}"),),
+            limit=1.0,
+            falling=True,
+            hop=HOP,
+        ),
+        Panel(
+            "Messages of the watch",
+            "short",
+            "Pages, and ends of pages, that it sent in the last hour, by channel.",
+            "Failed: the address or the key of that channel is wrong, or it is away. It is tried again at each look.",
+            (Query(f"sum by (channel, outcome) (increase({m.WATCH_MESSAGES.name}[1h]))", "{{channel}} {{outcome}}"),),
+            hop=HOP,
+        ),
+    )
+
+
 def _processes() -> tuple[Panel, ...]:
     return (
         Panel(
@@ -185,51 +254,6 @@ def _processes() -> tuple[Panel, ...]:
             "Minutes: signatures are refused, and accept times are wrong. Mend the machine's time service.",
             (Query(ask.now("max", m.AWS_CLOCK_SKEW_SECONDS.name, "process, worker"), "{{worker}}"),),
             limit=5.0,
-            hop=HOP,
-        ),
-    )
-
-
-def _escalation() -> tuple[Panel, ...]:
-    told = ask.rate(m.ESCALATOR_NOTIFICATIONS.name, "channel, outcome")
-    return (
-        Panel(
-            "Pages that are not over",
-            "short",
-            "Open: somebody is told until one acknowledges. Acknowledged: somebody has it.",
-            "`spillway pages` lists them, with what comes next.",
-            (Query(ask.now("sum", m.ESCALATOR_PAGES.name, "state"), "{{state}}"),),
-            hop=HOP,
-        ),
-        Panel(
-            "Attempts to tell somebody",
-            "cps",
-            "Messages by channel: taken, to be tried again, refused for good.",
-            "Refused: the channel's key or address is wrong. Its words stand in `spillway pages`.",
-            (Query(told, "{{channel}} {{outcome}}"),),
-            hop=HOP,
-        ),
-        Panel(
-            "Channels that take pages",
-            "short",
-            "1: takes pages; 0: refuses. A page PagerRefusing is open then, over the other channels.",
-            "Look at its last error: `spillway pages` says it below the list.",
-            (Query(ask.now("min", m.ESCALATOR_CHANNEL_USABLE.name, "channel"), "{{channel}}"),),
-            limit=1.0,
-            falling=True,
-            hop=HOP,
-        ),
-        Panel(
-            "Ages on the way to a person",
-            "s",
-            "Since when the dead man's switch was not heard; the oldest message that waits; the last hourly test's round trip.",
-            "Above the limit MonitorBlind is open: Prometheus, Alertmanager or the way between is down.",
-            (
-                Query(ask.now("max", m.ESCALATOR_DEADMAN_AGE.name), "Watchdog"),
-                Query(ask.now("max", m.ESCALATOR_OUTBOX_AGE.name), "oldest waiting"),
-                Query(ask.now("max", m.ESCALATOR_TEST_SECONDS.name), "test page"),
-            ),
-            limit=100.0,
             hop=HOP,
         ),
     )

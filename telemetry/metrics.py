@@ -265,6 +265,12 @@ CANARY_CHECKS = Metric(
 )
 CANARY_PENDING_EVENTS = Metric("spillway_canary_pending_events", "gauge", "Probes that are not settled at every exit.")
 
+WATCH_SIGHT = Metric(
+    "spillway_watch_sight_usable", "gauge", "1 if this watcher showed the watch that it works; else 0.", ("watcher",)
+)
+WATCH_MESSAGES = Metric(
+    "spillway_watch_messages_total", "counter", "Pages, and ends of pages, by the watch's own channels.", ("channel", "outcome")
+)
 ESCALATOR_PAGES = Metric("spillway_escalator_pages", "gauge", "Pages that are not over: open, acknowledged.", ("state",))
 ESCALATOR_NOTIFICATIONS = Metric(
     "spillway_escalator_notifications_total",

@@ -51,9 +51,10 @@ LABEL_VALUES: dict[str, tuple[str, ...]] = {
     "missing": ("", "redactor", "lake"),
     "check": ("broken_event", "personal_data"),
     "hop": ("grpc-door", "redactor", "lake"),
-    "service": ("s3", "dynamodb"),
+    "watcher": ("prometheus", "canary"),
     "channel": ("pagerduty", "log"),
     "state": ("open", "acknowledged"),
+    "service": ("s3", "dynamodb"),
 }
 VERDICTS: dict[str, tuple[str, ...]] = {
     m.CANARY_VERDICTS.name: ("delivered", "late", "lost"),
@@ -71,6 +72,7 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     m.CANARY_SENT.name: ("accepted", "rejected"),
     m.CANARY_LOOKS.name: ("looked", "failed"),
     m.LEDGER_SEGMENTS.name: ("written", "failed"),
+    m.WATCH_MESSAGES.name: ("sent", "failed"),
     m.ESCALATOR_NOTIFICATIONS.name: ("ok", "retry"),
 }
 # Of a label set's values, those that mean trouble: they grow slowly.
@@ -108,7 +110,7 @@ TROUBLE_METRICS = frozenset(
         m.PROCESS_CRASHES,
     )
 )
-PROCESSES = ("sdk", "http", "transcoder", "grpc", "redactor", "etl", "auditor", "canary", "ledger", "store", "escalator")
+PROCESSES = ("sdk", "http", "transcoder", "grpc", "redactor", "etl", "auditor", "canary", "ledger", "store", "escalator", "watch")
 # Who reports digests; the other figures of the ledger are its own.
 _REPORT_DIGESTS = ("http", "transcoder", "grpc", "redactor", "auditor")
 _WRITER_OF = {"web-events": "http", "events": "grpc", "events-clean": "redactor"}
@@ -134,8 +136,9 @@ _FIXED: dict[str, float] = {
     m.ETL_BATCH_LIMIT_SECONDS.name: 20,
     m.DOOR_KEYS_USABLE.name: 1,
     m.LEDGER_SIGHT.name: 1,
-    m.REDACTION_RULES.name: 12,
     m.ESCALATOR_CHANNEL_USABLE.name: 1,
+    m.WATCH_SIGHT.name: 1,
+    m.REDACTION_RULES.name: 12,
 }
 _BUSY_PER_SECOND, _TROUBLED_PER_SECOND, _BYTES_PER_SECOND = 120.0, 0.4, 260_000.0
 SECONDS_AHEAD_MAX = 30.0
@@ -181,9 +184,10 @@ def process_of(metric: Metric, labels: dict[str, str]) -> tuple[str, ...]:
         ("traces", "store"),
         ("ledger", "ledger"),
         ("redacted", "redactor"),
+        ("escalator", "escalator"),
+        ("watch", "watch"),
         ("redaction", "redactor"),
         ("lake", "etl"),
-        ("escalator", "escalator"),
     ):
         if metric.name.startswith(f"spillway_{prefix}_"):
             return (process,)

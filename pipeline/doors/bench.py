@@ -26,6 +26,7 @@ import orjson
 
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent, CloudEventBatch
 from pipeline.gen.spillway.events.v1.flight_pb2 import FlightDeparted
+from pipeline.ledger.tally import Tally
 from telemetry.metrics import Metrics
 from telemetry.tracing import Tracer
 
@@ -142,8 +143,19 @@ async def _noop_http() -> int:
     return int(listener.getsockname()[1])
 
 
-async def serve_door(server: str, folder: Path, metrics: Metrics, tracer: Tracer | None = None) -> tuple[int, str]:
-    """Start the door `grpc` or `http` here; its port and a key. What is written is confirmed, counted and forgotten."""
+async def serve_door(
+    server: str,
+    folder: Path,
+    metrics: Metrics,
+    tracer: Tracer | None = None,
+    *,
+    tally: Tally | None = None,
+    kinesis: bool = False,
+) -> tuple[int, str]:
+    """Start the door `grpc` or `http` here; its port and a key.
+
+    What is written is confirmed, counted and forgotten; or sent to `kinesis`, wherever the environment says that is.
+    """
     import structlog
 
     from pipeline.doors.accept import Acceptance
@@ -169,7 +181,8 @@ async def serve_door(server: str, folder: Path, metrics: Metrics, tracer: Tracer
             return [Written("shardId-000000000000", "1")] * len(chunk)
 
     key = add_key(folder / "keys", "bench", "producer")
-    sink = Forgetting("events", BotocoreAccess("kinesis", "us-east-1"), metrics, clock=time.monotonic)
+    writes = PutRecords if kinesis else Forgetting
+    sink = writes("events", BotocoreAccess("kinesis", "us-east-1"), metrics, clock=time.monotonic)
     lanes = Lanes(slices=16, worker="bench", budget=RetryBudget(time.monotonic), random=Random(1))
     commit = GroupCommit(sink, lanes, clock=time.monotonic, clock_micros=wall_micros)
     collector = Collector(
@@ -181,6 +194,7 @@ async def serve_door(server: str, folder: Path, metrics: Metrics, tracer: Tracer
         clock_micros=wall_micros,
         write_seconds=10,
         metrics=metrics,
+        tally=tally,
     )
     door = GrpcDoor(collector, GrpcSettings(port=0)) if server == "grpc" else HttpDoor(collector, HttpSettings(port=0))
     await door.start()

@@ -12,13 +12,15 @@ The key is a sum of full 64-bit mixes (Pelle Evensen's Moremur, 2019), one for e
 share a key with a probability of n^2 / 2^65: 3e-12 for the 10,000 of a window.
 """
 
+import contextlib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
@@ -27,16 +29,17 @@ Words = npt.NDArray[np.uint64]
 # What of an encoded event is looked at, and how much of that is kept as its name. Multiples of 8.
 IDENTITY_BYTES = 96
 NAME_BYTES = 48
-NAME_WORDS = NAME_BYTES // 8
+IDENTITY_WORDS, NAME_WORDS = IDENTITY_BYTES // 8, NAME_BYTES // 8
 # What of an event goes into its checksum as words; events are rarely longer.
 CONTENT_BYTES = 256
 _ID, _SOURCE = 0x0A, 0x12
 _SHORT = 0x80
 _DIGEST_BYTES = 16
 _SHIFTS = np.uint64(27), np.uint64(33)
-_FIRST, _SECOND = np.uint64(0x3C79AC492BA7B653), np.uint64(0x1C69B3F74AC4AE35)
-# Row k lets k bytes pass.
-_PASS = np.where(np.arange(IDENTITY_BYTES) < np.arange(IDENTITY_BYTES + 1)[:, None], 0xFF, 0).astype(np.uint8).view(np.uint64)
+_MIXERS = np.uint64(0x3C79AC492BA7B653), np.uint64(0x1C69B3F74AC4AE35)
+_ROWS = np.where(np.arange(IDENTITY_BYTES) < np.arange(IDENTITY_BYTES + 1)[:, None], 0xFF, 0).astype(np.uint8).view(np.uint64)
+# Row k of each lets k bytes pass; how many words it has is its place.
+_PASS = [np.ascontiguousarray(_ROWS[:, :words]) for words in range(IDENTITY_WORDS + 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,9 @@ class Elements:
 
     def take(self, rows: npt.NDArray[np.intp] | slice) -> "Elements":
         return Elements(self.keys[rows], self.contents[rows], self.names[rows])
+
+    def copy(self) -> "Elements":
+        return Elements(self.keys.copy(), self.contents.copy(), self.names.copy())
 
     @staticmethod
     def none() -> "Elements":
@@ -76,16 +82,81 @@ def of_encoded(encoded: Sequence[bytes]) -> Elements:
     """Of events as they lie in a request, a record or a backup object."""
     if not encoded:
         return Elements.none()
-    raw = _column(encoded, CONTENT_BYTES)
-    contents = raw.view(np.uint64) @ _FACTORS
-    for row in np.flatnonzero(raw[:, -1]).tolist():
-        contents[row] += np.uint64(zlib.crc32(encoded[row][CONTENT_BYTES:]))
-    ends, odd = _ends(raw)
-    identities = raw[:, :IDENTITY_BYTES].view(np.uint64) & _PASS[ends]
-    for row in odd:
-        event = CloudEvent.FromString(encoded[row])
-        identities[row] = _column([canonical(event.source, event.id)], IDENTITY_BYTES).view(np.uint64)
-    return _elements(identities, contents)
+    column = Column(len(encoded))
+    column.put(encoded)
+    return column.take()
+
+
+class Column:
+    """Room for the first bytes of so many encoded events, used again and again. Not for several threads.
+
+    `put` copies them while whoever brings them has just had them in hand, and lets go of the events: kept as they are, they would
+    have to be fetched from memory once more, and would meanwhile take the place of what everybody else needs.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._raw = np.zeros((rows, CONTENT_BYTES), np.uint8)
+        self._values = self._raw.view(f"S{CONTENT_BYTES}").reshape(rows)
+        self._words = self._raw.view(np.uint64)
+        self._starts = np.arange(rows, dtype=np.intp) * CONTENT_BYTES
+        # Written over each time: new memory for it would cost more than what is done there.
+        self._places = np.empty((2, rows), np.intp)
+        self._octets = np.empty((2, rows), np.uint8)
+        self._identities, *self._spare = (np.empty(rows * IDENTITY_WORDS, np.uint64) for _ in range(3))
+        # By first row, those that came with one which is longer than a row.
+        self._whole: dict[int, Sequence[bytes]] = {}
+        self.rows = 0
+
+    @property
+    def room(self) -> int:
+        return len(self._raw) - self.rows
+
+    def put(self, encoded: Sequence[bytes]) -> None:
+        """At least one of them, and at most `room`."""
+        start, end = self.rows, self.rows + len(encoded)
+        self._values[start:end] = encoded
+        if max(map(len, encoded)) > CONTENT_BYTES:
+            self._whole[start] = encoded
+        self.rows = end
+
+    def take(self) -> Elements:
+        """All of them, in order, until something is put in again; the column is empty afterwards, whatever happens."""
+        rows, whole = self.rows, self._whole
+        self.rows, self._whole = 0, {}
+        raw, words = self._raw[:rows], self._words[:rows]
+        contents = np.einsum("ij,j->i", words, _FACTORS)
+        for start, encoded in whole.items():
+            for row, one in enumerate(encoded, start):
+                if raw[row, -1]:
+                    contents[row] += np.uint64(zlib.crc32(one[CONTENT_BYTES:]))
+        ends, odd = self._ends(raw)
+        used = max(NAME_WORDS, -(-int(ends.max(initial=0)) // 8))
+        identities = self._identities[: rows * used].reshape(rows, used)
+        _PASS[used].take(ends, axis=0, out=identities, mode="clip")
+        identities &= words[:, :used]
+        for row in odd:
+            event = _event(raw[row], row, whole)
+            identities[row] = _column([canonical(event.source, event.id)], IDENTITY_BYTES).view(np.uint64)
+        return _elements(identities, contents, self._spare)
+
+    def _ends(self, raw: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.intp], list[int]]:
+        """Where each identity ends, and the rows that do not begin as they should or are longer than `IDENTITY_BYTES`."""
+        rows, flat = len(raw), self._raw.reshape(-1)
+        (ends, here), (tags, source_bytes) = self._places[:, :rows], self._octets[:, :rows]
+        np.add(raw[:, 1], 2, out=ends)  # so far that of the id
+        np.minimum(ends, IDENTITY_BYTES - 2, out=here)
+        here += self._starts[:rows]
+        flat.take(here, out=tags, mode="clip")
+        here += 1
+        flat.take(here, out=source_bytes, mode="clip")
+        ends += source_bytes
+        ends += 2
+        # Lengths of several bytes, too, end beyond the column.
+        if ends.max() <= IDENTITY_BYTES and (tags == _SOURCE).all() and (raw[:, 0] == _ID).all():
+            return ends, []
+        odd = np.flatnonzero((ends > IDENTITY_BYTES) | (tags != _SOURCE) | (raw[:, 0] != _ID))
+        ends[odd] = IDENTITY_BYTES
+        return ends, odd.tolist()
 
 
 def of_names(names: Iterable[tuple[str, str]]) -> Elements:
@@ -93,7 +164,9 @@ def of_names(names: Iterable[tuple[str, str]]) -> Elements:
     identities = [canonical(source, id) for source, id in names]
     if not identities:
         return Elements.none()
-    return _elements(_column(identities, IDENTITY_BYTES).view(np.uint64), np.zeros(len(identities), np.uint64))
+    rows = _column(identities, IDENTITY_BYTES).view(np.uint64)
+    used = max(NAME_WORDS, int(np.flatnonzero(rows.any(axis=0)).max(initial=-1)) + 1)
+    return _elements(rows[:, :used], np.zeros(len(rows), np.uint64), [np.empty(rows.size, np.uint64) for _ in range(2)])
 
 
 def canonical(source: str, id: str) -> bytes:
@@ -133,50 +206,56 @@ def name_of(words: Words) -> Name:
 def mix(words: Words) -> Words:
     """A bijection of 64 bits that changes half of them for each one that changes."""
     mixed = words.copy()
-    _mix_in_place(mixed)
+    _mix_in_place(mixed, np.empty_like(mixed))
     return mixed
 
 
-def _mix_in_place(words: Words) -> None:
-    words ^= words >> _SHIFTS[0]
-    words *= _FIRST
-    words ^= words >> _SHIFTS[1]
-    words *= _SECOND
-    words ^= words >> _SHIFTS[0]
+def _mix_in_place(words: Words, spare: Words) -> None:
+    """`spare`: of the same shape, to be written over."""
+    for shift, factor in zip(_SHIFTS, _MIXERS, strict=True):
+        np.right_shift(words, shift, out=spare)
+        words ^= spare
+        words *= factor
+    np.right_shift(words, _SHIFTS[0], out=spare)
+    words ^= spare
 
 
 # Odd, and the same everywhere: what each word weighs in the checksum.
 _FACTORS = mix(np.arange(1, CONTENT_BYTES // 8 + 1, dtype=np.uint64)) | np.uint64(1)
 # What the word at each place is mixed with; and what those from a place on come to if they are zero.
 _SALTS = mix(np.arange(1, IDENTITY_BYTES // 8 + 1, dtype=np.uint64) << np.uint64(32))
+_ONES = np.ones(IDENTITY_WORDS, np.uint64)
 _REST = np.array([mix(_SALTS[place:]).sum(dtype=np.uint64) for place in range(len(_SALTS) + 1)], np.uint64)
 
 
-def _elements(identities: Words, contents: Words) -> Elements:
-    # Words that nobody here has come to a sum that is known.
-    used = max(NAME_WORDS, int(np.flatnonzero(identities.any(axis=0)).max(initial=-1)) + 1)
-    words = identities[:, :used] ^ _SALTS[:used]
-    _mix_in_place(words)
-    keys = words.sum(axis=1, dtype=np.uint64) + _REST[used]
-    _mix_in_place(keys)
+def _elements(identities: Words, contents: Words, spare: Sequence[Words]) -> Elements:
+    """`identities` may lack words at the end that nobody here has: those come to a sum that is known."""
+    rows, used = identities.shape
+    words, free = (each[: rows * used].reshape(rows, used) for each in spare)
+    np.bitwise_xor(identities, _SALTS[:used], out=words)
+    _mix_in_place(words, free)
+    keys = words @ _ONES[:used]
+    keys += _REST[used]
+    _mix_in_place(keys, spare[0][:rows])
     return Elements(keys, contents, identities[:, :NAME_WORDS])
 
 
-def _ends(identities: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Where each identity ends, and the rows that do not begin as they should or are longer than the column."""
-    rows = np.arange(len(identities))
-    at = identities[:, 1].astype(np.intp) + 2
-    fits = np.minimum(at, IDENTITY_BYTES - 2)
-    source_bytes = identities[rows, fits + 1].astype(np.intp)
-    ends = at + 2 + source_bytes
-    plain = (
-        (identities[:, 0] == _ID)
-        & (identities[:, 1] < _SHORT)
-        & (identities[rows, fits] == _SOURCE)
-        & (source_bytes < _SHORT)
-        & (ends <= IDENTITY_BYTES)
-    )
-    return np.where(plain, ends, IDENTITY_BYTES), np.flatnonzero(~plain)
+def _event(row: npt.NDArray[np.uint8], number: int, whole: Mapping[int, Sequence[bytes]]) -> CloudEvent:
+    """What lies in this row.
+
+    If it came with none that is longer than a row, then it ends in zeros, some of which may be its own: as many as it takes to be
+    whole, since no field begins with a zero.
+
+    Raises: DecodeError: it is no event.
+    """
+    for start, encoded in whole.items():
+        if start <= number < start + len(encoded):
+            return CloudEvent.FromString(encoded[number - start])
+    raw = row.tobytes()
+    for end in range(len(raw.rstrip(b"\0")), len(raw)):
+        with contextlib.suppress(DecodeError):
+            return CloudEvent.FromString(raw[:end])
+    return CloudEvent.FromString(raw)
 
 
 def _column(values: Sequence[bytes], width: int) -> npt.NDArray[np.uint8]:

@@ -28,8 +28,8 @@ from telemetry.metrics import LEDGER_EVENTS, LEDGER_SEGMENTS, LEDGER_UNWRITTEN_S
 
 # A segment that does not come through goes with the next try; nobody waits for it.
 CALLS = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 1})
-FOLD_SECONDS = 0.5
 SEGMENT_SECONDS = 5.0
+_FIRST_SECONDS = 0.5
 END_SECONDS_MAX = 3.0
 
 
@@ -115,9 +115,7 @@ class Recorder:
         return segment, encode(segment)
 
     def _run(self) -> None:
-        due_at = 0.0
-        while not self._stop.wait(FOLD_SECONDS):
-            self.tally.fold()
-            if time.monotonic() >= due_at:
-                self.write()
-                due_at = time.monotonic() + SEGMENT_SECONDS
+        wait_seconds = _FIRST_SECONDS
+        while not self._stop.wait(wait_seconds):
+            self.write()
+            wait_seconds = SEGMENT_SECONDS

@@ -1,10 +1,10 @@
 """The digests of one process: what it saw, by tier, tenant, door and accept-time window.
 
-    note(...) ─► kept as it came ─► fold() ─► take() ─► a segment (segment.py)
+    note(...) ─► a column of first bytes ─► fold() ─► take() ─► a segment (segment.py)
 
 Rules
-- `note` costs one look-up a batch; the arithmetic is done for some thousand events at once, while they are still in the core's
-  cache: what is kept longer costs more by being kept than by being counted.
+- `note` copies the first bytes of the events, which whoever brings them has just had in hand, and keeps nothing else. The
+  arithmetic is done for some thousand of them at once.
 - Few events are a list, which is exact; many are a table, which has one size, and the few that came since. All add up to a table.
 - What is taken is gone from here: whoever took it brings it to the bucket.
 - Counting never fails whoever brings events: an answer must not wait for a ledger, and the windows of what could not be counted
@@ -14,12 +14,15 @@ Rules
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
+
 from pipeline.gen.spillway.v1.record_pb2 import StoredBatch
-from pipeline.ledger.identity import Elements, of_encoded
+from pipeline.ledger.identity import Column, Elements
 from pipeline.ledger.table import Table
 from pipeline.raw import raw_events
 
@@ -27,8 +30,9 @@ WINDOW_SECONDS = 10
 WINDOW_MICROS = WINDOW_SECONDS * 1_000_000
 # Past it a list takes more room than a table.
 LIST_EVENTS_MAX = 400
-# Events that are kept as they came; whoever brings the next ones folds them, in about half a millisecond.
-UNFOLDED_EVENTS_MAX = 2_000
+# Events of which the first bytes are kept; whoever brings the next ones folds them, in two milliseconds. With fewer at once,
+# calls of numpy cost more than what they do.
+UNFOLDED_EVENTS_MAX = 8_000
 SLOTS_MAX = 5_000
 
 
@@ -102,54 +106,65 @@ class Seen(NamedTuple):
 class Tally:
     """Any thread may use it."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        # Held while folding, so that nobody takes what is being folded.
-        self._folding = threading.RLock()
-        self._noted: dict[Slot, list[bytes]] = {}
-        self._noted_events = 0
+    def __init__(self, column: Column | None = None) -> None:
+        # Whoever notes may have to wait for one who folds, for some two milliseconds.
+        self._lock = threading.RLock()
+        self._column = column or Column(UNFOLDED_EVENTS_MAX)
+        # Whose the rows of the column are, each from this row on.
+        self._runs: list[tuple[Slot, int]] = []
         self._digests: dict[Slot, Digest] = {}
         self._incomplete: set[int] = set()
 
     def note(self, tier: str, tenant: str, door: str, accepted_at_unix_micros: int, encoded: Sequence[bytes]) -> None:
-        """These events were seen; they share tenant, door and accept time. `encoded` is kept until it is folded."""
-        slot = Slot(tier, tenant, door, window_of(accepted_at_unix_micros))
+        """These events were seen; they share tenant, door and accept time."""
+        self._note(Slot(tier, tenant, door, window_of(accepted_at_unix_micros)), encoded)
+
+    def _note(self, slot: Slot, encoded: Sequence[bytes]) -> None:
+        if not encoded:
+            return
         with self._lock:
-            known = self._noted.get(slot)
-            if known is None:
-                self._noted[slot] = list(encoded)
-            else:
-                known += encoded
-            self._noted_events += len(encoded)
-            full = self._noted_events > UNFOLDED_EVENTS_MAX
-        if full:
-            self.fold()
+            column = self._column
+            while len(encoded) > column.room:
+                room = column.room
+                if room:
+                    self._note(slot, encoded[:room])
+                    encoded = encoded[room:]
+                self.fold()
+            try:
+                if not self._runs or self._runs[-1][0] != slot:
+                    self._runs.append((slot, column.rows))
+                column.put(encoded)
+            except Exception:  # noqa: BLE001 - whoever brings events must get on with them; what is not counted is named
+                self._incomplete.add(slot.window)
 
     def note_seen(self, tier: str, batches: Iterable[Seen]) -> None:
+        # Records may hold few events each: those of one digest go together.
+        of: dict[Slot, list[bytes]] = {}
         for seen in batches:
-            self.note(tier, seen.tenant, seen.door, seen.accepted_at_unix_micros, raw_events(seen.payload))
+            slot = Slot(tier, seen.tenant, seen.door, window_of(seen.accepted_at_unix_micros))
+            of.setdefault(slot, []).extend(raw_events(seen.payload))
+        for slot, encoded in of.items():
+            self._note(slot, encoded)
 
     def fold(self) -> None:
         """Turn what was noted into digests."""
-        with self._folding:
-            with self._lock:
-                noted, self._noted, self._noted_events = self._noted, {}, 0
+        with self._lock:
+            (runs, self._runs), rows = (self._runs, []), self._column.rows
+            if not rows:
+                return
             # All at once, whatever digest they go to: there may be hundreds of tenants.
             try:
-                elements, start = of_encoded([one for encoded in noted.values() for one in encoded]), 0
-            except Exception:  # noqa: BLE001 - whoever brings events must get on with them; what is not counted is named
-                self._incomplete.update(slot.window for slot in noted)
-                return
-            for slot, encoded in noted.items():
-                own = elements.take(slice(start, start + len(encoded)))
-                start += len(encoded)
-                digest = self._digest(slot)
-                if digest is not None:
-                    digest.add(own)
+                for slot, own in _by_slot(runs, self._column.take(), rows):
+                    digest = self._digest(slot)
+                    if digest is not None:
+                        # What becomes a list would else be written over.
+                        digest.add(own if len(own) > LIST_EVENTS_MAX else own.copy())
+            except Exception:  # noqa: BLE001 - as above
+                self._incomplete.update(slot.window for slot, _ in runs)
 
     def take(self) -> Taken:
         """All of it, folded."""
-        with self._folding:
+        with self._lock:
             self.fold()
             taken = Taken(self._digests, frozenset(self._incomplete))
             self._digests, self._incomplete = {}, set()
@@ -163,6 +178,19 @@ class Tally:
                 return None
             known = self._digests[slot] = Digest()
         return known
+
+
+def _by_slot(runs: Sequence[tuple[Slot, int]], elements: Elements, rows: int) -> Iterator[tuple[Slot, Elements]]:
+    ends = [*(start for _, start in runs[1:]), rows]
+    places: dict[Slot, list[range]] = {}
+    for (slot, start), end in zip(runs, ends, strict=True):
+        if end > start:
+            places.setdefault(slot, []).append(range(start, end))
+    for slot, own in places.items():
+        if len(own) == 1:
+            yield slot, elements.take(slice(own[0].start, own[0].stop))
+        else:
+            yield slot, elements.take(np.fromiter(chain.from_iterable(own), np.intp))
 
 
 def sum_of(digests: Iterable[Digest]) -> Table:

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -10,11 +11,11 @@ from pipeline.backup.objects import MemoryObjects
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.ledger import tally as tallies
-from pipeline.ledger.identity import of_encoded
+from pipeline.ledger.identity import Column, Elements, of_encoded
 from pipeline.ledger.recorder import Recorder
 from pipeline.ledger.segment import Segment, decode, encode, place_of
 from pipeline.ledger.table import Table
-from pipeline.ledger.tally import LIST_EVENTS_MAX, Digest, Slot, Tally, sum_of
+from pipeline.ledger.tally import LIST_EVENTS_MAX, Digest, Slot, Taken, Tally, sum_of
 from telemetry.metrics import Metrics
 
 AT = 1_700_000_003_000_000
@@ -95,16 +96,55 @@ def test_digests_that_find_no_room_are_named_and_not_forgotten(monkeypatch: pyte
     assert frozenset() == tally.take().incomplete
 
 
-def test_what_can_not_be_counted_is_named_and_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    tally = Tally()
-    with monkeypatch.context() as broken:
-        broken.setattr(tallies, "of_encoded", lambda _: 1 / 0)
-        broken.setattr(tallies, "UNFOLDED_EVENTS_MAX", 1)
+def test_what_can_not_be_counted_is_named_and_fails_nobody() -> None:
+    class NoneToPut(Column):
+        def put(self, encoded: Sequence[bytes]) -> None:
+            raise MemoryError
+
+    class NoneToTake(Column):
+        def take(self) -> Elements:
+            super().take()
+            raise ZeroDivisionError
+
+    for broken in (NoneToPut, NoneToTake):
+        tally = Tally(broken(10))
         tally.note(SLOT.tier, SLOT.tenant, SLOT.door, AT, events("a", "b"))
-    tally.note(SLOT.tier, SLOT.tenant, SLOT.door, AT + 10_000_000, events("c"))
+        assert Taken({}, frozenset((1_700_000_000,))) == tally.take()
+    tally = Tally()
+    tally.note(SLOT.tier, SLOT.tenant, SLOT.door, AT, [b"no event", *events("a")])
+    tally.note(SLOT.tier, SLOT.tenant, SLOT.door, AT + 10_000_000, events("b"))
+    assert {1_700_000_000, 1_700_000_010} == tally.take().incomplete
+    tally.note(SLOT.tier, SLOT.tenant, SLOT.door, AT + 20_000_000, events("c"))
     taken = tally.take()
-    assert frozenset((1_700_000_000,)) == taken.incomplete
-    assert {1_700_000_010: 1} == {slot.window: digest.events for slot, digest in taken.digests.items()}
+    assert frozenset() == taken.incomplete
+    assert {1_700_000_020: 1} == {slot.window: digest.events for slot, digest in taken.digests.items()}
+
+
+def test_a_column_that_is_full_is_folded_and_forgets_nobody() -> None:
+    """Requests of all sizes, one larger than the column, of two tenants in turn; the column is written over many times."""
+    small, whole = Tally(Column(700)), Tally()
+    ids = many(9_000)
+    for number, start in enumerate(range(0, 9_000, 90)):
+        small.note("read", f"tenant-{number % 2}", "grpc", AT, ids[start : start + 90])
+    small.note("read", "tenant-2", "grpc", AT, ids)
+    small.note("read", "tenant-3", "grpc", AT, [])
+    for tenant in range(2):
+        of = [id for number in range(tenant, 100, 2) for id in ids[number * 90 : number * 90 + 90]]
+        whole.note("read", f"tenant-{tenant}", "grpc", AT, of)
+    whole.note("read", "tenant-2", "grpc", AT, ids)
+    left, right = small.take().digests, whole.take().digests
+    assert {slot.tenant: digest.events for slot, digest in left.items()} == {"tenant-0": 4500, "tenant-1": 4500, "tenant-2": 9000}
+    assert {slot: digest.table().cells.tolist() for slot, digest in left.items()} == {
+        slot: digest.table().cells.tolist() for slot, digest in right.items()
+    }
+
+
+def test_few_events_that_stay_a_list_are_not_written_over_by_the_next() -> None:
+    tally, ids = Tally(), many(6)
+    for id in ids:
+        tally.note(SLOT.tier, SLOT.tenant, SLOT.door, AT, [id])
+        tally.fold()
+    assert Table.of(of_encoded(ids)).cells.tolist() == tally.take().digests[SLOT].table().cells.tolist()
 
 
 def test_segments_are_numbered_without_holes_and_the_last_says_so() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
-from pipeline.ledger.identity import IDENTITY_BYTES, Elements, Name, canonical, name_of, of_encoded, of_names
+from pipeline.ledger.identity import IDENTITY_BYTES, Column, Elements, Name, canonical, name_of, of_encoded, of_names
 from pipeline.ledger.table import CAPACITY, Table
 
 TEXT = st.text(min_size=1, max_size=200)
@@ -39,6 +39,24 @@ def test_an_event_that_is_encoded_in_another_order_has_the_same_key() -> None:
     id, source = b"\x0a\x03abc", b"\x12\x05/shop"
     rest = b"\x1a\x031.0" + b"\x22\x01t"
     assert 1 == len(set(keys(of_encoded([id + source + rest, rest + source + id, source + id + rest]))))
+
+
+@given(st.lists(st.tuples(st.permutations(range(4)), st.integers(0, 400), st.integers(0, 3)), min_size=1, max_size=8))
+def test_an_event_of_any_order_and_length_that_ends_in_zeros_is_read_from_its_first_bytes(
+    forms: list[tuple[list[int], int, int]],
+) -> None:
+    """Neighbours of all kinds in one column: what is longer than a row, what ends in zeros within it, what ends at its edge."""
+    names, events = [], []
+    for number, (order, size, zeros) in enumerate(forms):
+        event = CloudEvent(id=f"id-{number}", source="/shop", spec_version="1.0", binary_data=b"x" * size + bytes(zeros))
+        parts = [CloudEvent(**{field.name: value}).SerializeToString() for field, value in event.ListFields()]
+        names.append((event.source, event.id))
+        events.append(b"".join(parts[at] for at in order if at < len(parts)))
+    assert keys(of_names(names)) == keys(of_encoded(events))
+    apart = Column(len(events))
+    for one in events:
+        apart.put([one])
+    assert keys(of_names(names)) == keys(apart.take())
 
 
 def test_ids_that_differ_in_any_one_place_have_other_keys() -> None:

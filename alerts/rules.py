@@ -59,6 +59,7 @@ def at(expr: str, interval_seconds: int, backup_buffer_seconds: int = BACKUP_BUF
     """
     least, buffer = SCRAPES * interval_seconds, backup_buffer_seconds
     ranges = {
+        "$interval": interval_seconds,
         "$scrapes": least,
         "$half": max(30, least),
         "$minute": max(60, least),

@@ -164,7 +164,7 @@ BURNS: tuple[Alert, ...] = (
         "FreshnessFastBurn", "", "symptom", "page", fires("FreshnessFastBurn", "page", "exit"),
         "{{ $value | humanizePercentage }} of what should be at {{ $labels.exit }} is late.",
         "readers of this exit miss the newest events",
-        # 14.4 x 1 % of an hour is 518 s if nothing arrives any more; the paces of groups, and the minutes that were seen, besides.
+        # 14.4 x 1 % of an hour is 518 s if nothing arrives; the paces of groups, and minutes that were not seen, besides.
         within_seconds=660, slo="freshness-{exit}", absence="MonitorBlind", dashboard="spillway-delivery",
         traces="{ duration > 10s }",
     ),

@@ -10,7 +10,7 @@
   the ledger's death (`last_over_time`).
 - Zero tolerance: S4, S5, S6, S8, S9 and PromiseBroken need a single event.
 
-`$scrapes`, `$interval`, `$stale`, `$backup...`: see `alerts.rules.at`.
+`$some`, `$scrapes`, `$interval`, `$stale`, `$backup...`: see `alerts.rules.at`.
 """
 
 from alerts.alert import Alert
@@ -78,13 +78,17 @@ def _age(quantile: float, window: str) -> str:
 
 
 _LATE = f"{_age(0.9, '$minute')} > {SLOW_SECONDS}"
-_NOTHING = f"({_OVERDUE}) unless on (exit) ({_arrived('$scrapes')})"
+# By door, or what still comes through the other would hide that a transcoder is away.
+_NOTHING = (
+    f"(sum by (exit, door) ({m.CANARY_OVERDUE_EVENTS.name}{{{_OF_EXITS}}}) > 0)"
+    f" unless on (exit, door) (sum by (exit, door) (increase({m.CANARY_FRESHNESS_SECONDS.name}_count{{{_OF_EXITS}}}[$some])) > 0)"
+)
 _SOME_LANES = f"({_STAY_AWAY}) unless on (exit) ({_LATE})"
 _STUCK = f"time() - max by (exit) (last_over_time({m.ETL_LAST_BATCH.name}[1h])) > {BATCH_SECONDS_MAX}"
 _FAILING = f"sum by (exit) (increase({m.ETL_FAILURES.name}[$minute])) > 0"
 _DEAD = f"({blind(LOOKED_SECONDS_MAX)}) and on (exit) ({_any(_STUCK, _FAILING)})"
 CANARY_LOST = (
-    f"max by (exit) ((({_NOTHING}) or on (exit) ({_SOME_LANES})) unless on (exit) ({blind(LOOKED_SECONDS_MAX)}))"
+    f"max by (exit) (((max by (exit) ({_NOTHING})) or on (exit) ({_SOME_LANES})) unless on (exit) ({blind(LOOKED_SECONDS_MAX)}))"
     f" or on (exit) max by (exit) ({_DEAD})"
 )
 
@@ -104,7 +108,9 @@ CANARY_SLOW = _any(_hop_of(_LATE, "exit"), f"max by (hop) ({_hop_of(_HUNG, 'door
 # S3: what shows in seconds, and the budget that burns fast.
 
 _BAD_PROBES = f"{_bad(m.CANARY_SENT, _NOT_ANSWERED, 'door', '$scrapes')} > 0"
-_UP = _hop_of('sum by (process) (up{process=~"grpc|http"}) > 0', "process", suffix="-door")
+# Now or a scrape ago: one that restarts at once is none that is gone.
+_ANY_UP = ('sum by (process) (up{process=~"grpc|http"}) > 0', 'sum by (process) (up{process=~"grpc|http"} offset $interval) > 0')
+_UP = " or ".join(f"({_hop_of(each, 'process', suffix='-door')})" for each in _ANY_UP)
 _NOBODY_UP = f"max by (hop) ({_hop_of(_BAD_PROBES, 'door', suffix='-door')}) unless on (hop) ({_UP})"
 _MOST = f"{_unanswered('$scrapes')} > {AWAY_RATIO}"
 _AWAY = f"max by (hop) ({_hop_of(_MOST, 'door', suffix='-door')})"
@@ -224,7 +230,9 @@ _NEVER_LOADED = " or ".join(
 )
 _CHECK = f'sum(increase({m.CANARY_CHECKS.name}{{check="personal_data",verdict!="unknown"}}[20m])) == 0'
 _AUDITOR_BLIND = f"max({m.BACKUP_BEHIND_SECONDS.name}) > 60"
-MONITOR_BLIND = "max by (watcher) (" + " or ".join(
+# While a stack starts, whoever is to watch is not there yet. Then somebody was not scraped three minutes ago.
+_STARTED = "count(up offset 3m) > 0"
+_BLIND = " or ".join(
     (
         *(_not_up(process) for process in WATCHED),
         _watcher(_SILENT, "canary:sends"),
@@ -234,7 +242,8 @@ MONITOR_BLIND = "max by (watcher) (" + " or ".join(
         _watcher(_CHECK, "canary:personal_data"),
         _watcher(_AUDITOR_BLIND, "auditor:behind"),
     )
-) + ")"  # fmt: skip
+)
+MONITOR_BLIND = f"(max by (watcher) ({_BLIND}) and on () ({_STARTED})) or {_watcher('absent(up)', 'prometheus:targets')}"
 
 SYMPTOMS: tuple[Alert, ...] = (
     Alert(

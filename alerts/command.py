@@ -19,7 +19,12 @@ EXIT_SPENT, EXIT_UNKNOWN = 1, 2
 
 @click.command()
 @click.option(
-    "--prometheus", default=PROMETHEUS, show_default=True, metavar="URL", help="Who knows what is left; empty: nobody is asked."
+    "--prometheus",
+    default=PROMETHEUS,
+    envvar="SPILLWAY_PROMETHEUS_URL",
+    show_default=True,
+    metavar="URL",
+    help="Who knows what is left; empty: nobody is asked.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_context

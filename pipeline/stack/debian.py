@@ -1,8 +1,10 @@
-"""PostgreSQL, Redis and Prometheus as Debian builds them: what is installed is used, the rest fetched into a cache folder.
+"""PostgreSQL, Redis, Prometheus and Alertmanager as Debian builds them: what is installed is used, the rest fetched.
 
-Nothing is installed and no daemon is started: `apt-get download` fetches, `dpkg-deb -x` unpacks, and the server finds its shared
-libraries by LD_LIBRARY_PATH. No root is needed. Where the machine's package lists are missing or stale, lists of our own are
-fetched into the cache folder. PostgreSQL's just-in-time compiler is left out (22 MB) and switched off by the plan.
+Nothing is installed and no daemon is started: `apt-get download` fetches, `dpkg-deb -x` unpacks into a cache folder, and the
+server finds its shared libraries by LD_LIBRARY_PATH. No root is needed. Where the machine's package lists are missing or stale,
+lists of our own are fetched into the cache folder, too. PostgreSQL's just-in-time compiler is left out (22 MB) and switched off
+by the plan. Debian's Alertmanager opens its templates below /usr: an unpacked one is made to look below the folder in which it is
+started.
 """
 
 import os
@@ -19,7 +21,14 @@ FETCH_SECONDS_MAX = 300
 ASK_SECONDS_MAX = 30
 LIBRARY_ROUNDS_MAX = 8
 # Wanted only by parts of a package that we do not run.
+# The second names the same place, seen from the root of what was unpacked, in as many bytes.
+_TEMPLATES, _TEMPLATES_HERE = b"/usr/share/prometheus/alertmanager", b"usr/share/prometheus//alertmanager"
 _LEFT_OUT = ("libllvm", "libelogind", "libc6", "libpam")
+
+_BY_HAND = (
+    "PostgreSQL 15 or newer below /usr/lib/postgresql, and redis-server, prometheus with promtool, prometheus-alertmanager with "
+    "amtool on PATH"
+)
 
 Say = Callable[[str], None]
 
@@ -30,6 +39,11 @@ class Tool:
 
     programs: Path
     libraries: tuple[Path, ...] = ()
+
+    @property
+    def root(self) -> Path:
+        """The folder that what it has below /usr was unpacked into."""
+        return self.programs.parents[1]
 
     def env(self) -> dict[str, str]:
         return {"LD_LIBRARY_PATH": ":".join(map(str, self.libraries))} if self.libraries else {}
@@ -79,11 +93,24 @@ class Debian:
             return Tool(Path(installed).parent)
         return Tool(self._fetched("prometheus", lambda _: ("prometheus",)) / "usr/bin")
 
+    def alertmanager(self) -> Tool:
+        """A folder with `prometheus-alertmanager` and `amtool`, as Debian names them; to be started in `Tool.root`.
+
+        Raises:
+            MissingTool: not installed, and not to be fetched.
+        """
+        installed = shutil.which("prometheus-alertmanager") if self.use_installed else None
+        if installed is not None and (Path(installed).parent / "amtool").exists():
+            return Tool(Path(installed).parent)
+        return Tool(self._fetched("alertmanager", lambda _: ("prometheus-alertmanager",), _find_templates_here) / "usr/bin")
+
     def _postgres_packages(self, apt: "Apt") -> tuple[str, ...]:
         server = "postgresql-15" if apt.having(["postgresql-15"]) else next(iter(apt.depends("postgresql")), "postgresql-15")
         return server, server.replace("postgresql-", "postgresql-client-")
 
-    def _fetched(self, name: str, packages: Callable[["Apt"], tuple[str, ...]]) -> Path:
+    def _fetched(
+        self, name: str, packages: Callable[["Apt"], tuple[str, ...]], then: Callable[[Path], None] = lambda _: None
+    ) -> Path:
         folder = self.cache / "debian" / name
         done = folder / "complete"
         with waiting_lock(self.cache / "debian" / f"{name}.lock"):
@@ -96,6 +123,7 @@ class Debian:
             if not set(packages(apt)) <= apt.having(packages(apt)):
                 apt.refresh()
             _unpack(apt, packages(apt), folder)
+            then(folder / "root")
             done.touch()
         return folder / "root"
 
@@ -170,7 +198,7 @@ class Apt:
         except subprocess.TimeoutExpired as exc:
             raise MissingTool(f"`{' '.join(command)}` did not end within {FETCH_SECONDS_MAX} s: is the network there?") from exc
         if done.returncode != 0:
-            remedy = "install PostgreSQL 15 and redis-server by hand, or make Debian's packages reachable"
+            remedy = f"install {_BY_HAND} by hand, or make Debian's packages reachable"
             raise MissingTool(f"`{' '.join(command)}` failed: {done.stderr.strip()[-600:]}\n{remedy}")
 
 
@@ -195,6 +223,15 @@ def _unpack(apt: Apt, packages: Sequence[str], folder: Path) -> None:
                 f"no package found for {', '.join(missing)}, which {', '.join(packages)} need; install them by hand"
             )
     raise MissingTool(f"{', '.join(packages)} still lack {', '.join(missing)} after {LIBRARY_ROUNDS_MAX} rounds")
+
+
+def _find_templates_here(root: Path) -> None:
+    """Raises: MissingTool: this is another build than we know."""
+    program = root / "usr/bin/prometheus-alertmanager"
+    content = program.read_bytes()
+    if _TEMPLATES not in content:
+        raise MissingTool(f"{program} does not look for its templates where we know; install prometheus-alertmanager by hand")
+    program.write_bytes(content.replace(_TEMPLATES, _TEMPLATES_HERE))
 
 
 def _installed(packages: Iterable[str]) -> set[str]:
@@ -243,8 +280,7 @@ def _require_apt(name: str) -> None:
     lacking = [program for program in ("apt-get", "apt-cache", "dpkg-deb", "ldd") if shutil.which(program) is None]
     if lacking:
         raise MissingTool(
-            f"{name} is not installed, and this machine has no {', '.join(lacking)} to fetch it with: "
-            "install PostgreSQL 15 or newer below /usr/lib/postgresql, redis-server, prometheus and promtool on PATH"
+            f"{name} is not installed, and this machine has no {', '.join(lacking)} to fetch it with: install {_BY_HAND}"
         )
 
 

@@ -37,6 +37,7 @@ def findings(cache: Path, ports: dict[str, int]) -> list[Finding]:
         _postgres(cache),
         _redis(cache),
         _prometheus(cache),
+        _alertmanager(cache),
         _ministack(cache),
         _user(),
         _java(),
@@ -79,6 +80,13 @@ def _prometheus(cache: Path) -> Finding:
     if found is not None:
         return Finding("Prometheus", "ok", f"installed at {found}")
     return _fetchable("Prometheus", cache / "debian/prometheus/complete", "prometheus")
+
+
+def _alertmanager(cache: Path) -> Finding:
+    found = shutil.which("prometheus-alertmanager")
+    if found is not None:
+        return Finding("Alertmanager", "ok", f"installed at {found}")
+    return _fetchable("Alertmanager", cache / "debian/alertmanager/complete", "prometheus-alertmanager")
 
 
 def _ministack(cache: Path) -> Finding:

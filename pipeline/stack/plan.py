@@ -18,13 +18,15 @@ from pipeline.stack.ports import HOST
 from pipeline.stack.process import Plan, Process, Ready
 from pipeline.stack.secret import Secrets
 
-ToolName = Literal["ministack", "postgres", "redis", "prometheus"]
+ToolName = Literal["ministack", "postgres", "redis", "prometheus", "alertmanager"]
 
 # Metrics and health of parts count up from here, in the order of the path.
 HEALTH_PORT_FIRST = 4600
 # A JVM on a busy machine.
 ETL_START_SECONDS_MAX = 180.0
 STORE_GRACE_SECONDS = 30.0
+# Who pages ends before what is watched, and who watches those that page before them: a stop of the whole stack pages nobody.
+WATCH_STOP_RANK, ALERTMANAGER_STOP_RANK, ESCALATOR_STOP_RANK = -3, -2, -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class StackSettings:
     redis_port: int = 4572
     console_port: int = 8088
     prometheus_port: int = 9090
+    alertmanager_port: int = 9093
+    escalator_port: int = 9095
     otlp_grpc_port: int = 4317
     otlp_http_port: int = 4318
     # Processes that share one door's port.
@@ -51,6 +55,8 @@ class StackSettings:
     firehose_buffer_seconds: int = 5
     # How often Prometheus looks at every process, and evaluates its rules.
     scrape_seconds: int = 5
+    # Nobody is paged for so long after a start.
+    quiet_start_seconds: int = 120
     # Traces and log lines go after so long, or past so many bytes; an event's trace is judged so long after its first span.
     trace_hours: float = 72.0
     trace_mib_max: int = 2048
@@ -238,18 +244,120 @@ def _store(site: Site) -> tuple[Process, ...]:
     )
 
 
+def _rules(site: Site) -> tuple[Process, ...]:
+    folder, ports = site.folder.data("rules"), site.ports
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    options: dict[str, object] = {
+        "rules": folder / watch.ALERT_RULES,
+        "routes": folder / watch.ALERT_ROUTES,
+        "interval": site.settings.scrape_seconds,
+        "escalator": f"http://{HOST}:{ports.get('escalator', site.settings.escalator_port)}",
+        "console": f"http://{HOST}:{ports.get('console', site.settings.console_port)}",
+    }
+    return (
+        Process(
+            name="rules",
+            argv=(sys.executable, "-m", "alerts", *_options(options)),
+            task=True,
+            about="alert rules and routes",
+        ),
+    )
+
+
 def _prometheus(site: Site) -> tuple[Process, ...]:
     port, data, tool = site.ports["prometheus"], site.folder.data("prometheus"), site.tools["prometheus"]
+    rules = site.folder.data("rules")
     return (
         Process(
             name="prometheus",
-            argv=watch.prometheus_command(tool, data, port, site.folder.targets, site.settings.scrape_seconds),
+            argv=watch.prometheus_command(tool, data, site.ports, site.folder.targets, rules, site.settings.scrape_seconds),
             ready=Ready("http", port, "/-/ready"),
+            needs=("rules",),
             stop_rank=9,
             address=f"http://{HOST}:{port}",
             about="metrics and rules",
         ),
     )
+
+
+def _alertmanager(site: Site) -> tuple[Process, ...]:
+    port, data, tool = site.ports["alertmanager"], site.folder.data("alertmanager"), site.tools["alertmanager"]
+    return (
+        Process(
+            name="alertmanager",
+            argv=watch.alertmanager_command(tool, data, port, site.folder.data("rules")),
+            ready=Ready("http", port, "/-/ready"),
+            needs=("rules", "escalator", "prometheus"),
+            stop_rank=ALERTMANAGER_STOP_RANK,
+            address=f"http://{HOST}:{port}",
+            about="groups and routes alerts",
+        ),
+    )
+
+
+def _escalator(site: Site) -> tuple[Process, ...]:
+    ports, settings = site.ports, site.settings
+    options = {
+        "port": ports["escalator"],
+        "health-port": ports["health:escalator"],
+        "data": site.folder.data("escalator"),
+        "alertmanager": f"http://{HOST}:{ports.get('alertmanager', settings.alertmanager_port)}",
+        "console": f"http://{HOST}:{ports.get('console', settings.console_port)}",
+    }
+    return (
+        Process(
+            name="escalator",
+            argv=(sys.executable, "-m", "alerts.escalator", *_options(options)),
+            env={"SPILLWAY_WORKER": "escalator"},
+            ready=Ready("http", ports["health:escalator"]),
+            needs=_watched(site),
+            stop_rank=ESCALATOR_STOP_RANK,
+            address=f"http://{HOST}:{ports['escalator']}",
+            about="pages people",
+        ),
+    )
+
+
+def _quiet_start(site: Site) -> tuple[Process, ...]:
+    options = {
+        "alertmanager": f"http://{HOST}:{site.ports.get('alertmanager', site.settings.alertmanager_port)}",
+        "seconds": site.settings.quiet_start_seconds,
+        "introduce": site.folder.data("rules") / watch.INTRODUCTION,
+    }
+    return (
+        Process(
+            name="quiet-start",
+            argv=(sys.executable, "-m", "alerts.quiet_start", *_options(options)),
+            needs=("alertmanager",),
+            task=True,
+            about="keeps a start from paging",
+        ),
+    )
+
+
+def _watch(site: Site) -> tuple[Process, ...]:
+    build = ours(
+        "watch",
+        "alerts.watch",
+        stop_rank=WATCH_STOP_RANK,
+        needs=("quiet-start", "alertmanager", "escalator", *_watched(site)),
+        about="watches the watchers",
+        env={"SPILLWAY_WATCH_WITHOUT": _unwatchable(site)},
+    )
+    return build(site)
+
+
+def _unwatchable(site: Site) -> str:
+    """Watchers that this stack does not have."""
+    port_of = {"prometheus": "prometheus", "alertmanager": "alertmanager", "escalator": "escalator", "console": "console"}
+    port_of |= {"canary": "health:canary", "ledger": "health:ledger"}
+    return ",".join(name for name, port in port_of.items() if port not in site.ports)
+
+
+def _watched(site: Site) -> tuple[str, ...]:
+    """Every process of ours but those that page."""
+    names = (name.removeprefix("health:") for name in site.ports if name.startswith("health:"))
+    return tuple(name for name in names if name not in ("escalator", "watch"))
 
 
 def _console(site: Site) -> tuple[Process, ...]:
@@ -355,8 +463,25 @@ PARTS: tuple[Part, ...] = (
         ports=(("otlp-grpc", "otlp_grpc_port"), ("otlp-http", "otlp_http_port")),
         workers=lambda _: 1,
     ),
+    Part("rules", "makes alert rules and routes", _rules),
     Part("prometheus", "metrics and rules", _prometheus, ports=(("prometheus", "prometheus_port"),), tools=("prometheus",)),
     Part("console", "the console", _console, ports=(("console", "console_port"),), workers=lambda _: 1),
+    Part(
+        "escalator",
+        "pages people, and the next until one acknowledges",
+        _escalator,
+        ports=(("escalator", "escalator_port"),),
+        workers=lambda _: 1,
+    ),
+    Part(
+        "alertmanager",
+        "groups and routes alerts",
+        _alertmanager,
+        ports=(("alertmanager", "alertmanager_port"),),
+        tools=("alertmanager",),
+    ),
+    Part("quiet-start", "keeps a start from paging", _quiet_start),
+    Part("watch", "watches the watchers", _watch, workers=lambda _: 1),
 )
 
 NAMES: tuple[str, ...] = tuple(part.name for part in PARTS)

@@ -119,7 +119,12 @@ def _parts(names: tuple[str, ...]) -> tuple[Part, ...]:
 def _tools(parts: tuple[Part, ...], cache: Path, say: Say) -> dict[str, Tool]:
     debian = Debian(cache, say)
     wanted = {tool for part in parts for tool in part.tools}
-    makers = {"postgres": debian.postgres, "redis": debian.redis, "prometheus": debian.prometheus}
+    makers = {
+        "postgres": debian.postgres,
+        "redis": debian.redis,
+        "prometheus": debian.prometheus,
+        "alertmanager": debian.alertmanager,
+    }
     return {name: make() for name, make in makers.items() if name in wanted}
 
 
@@ -147,7 +152,7 @@ def choose_ports(parts: tuple[Part, ...], settings: StackSettings, folder: Folde
 
 
 def _endpoints(ports: Mapping[str, int]) -> dict[str, str]:
-    web = {"ministack", "emulator", "http", "console", "prometheus", "otlp-http"}
+    web = {"ministack", "emulator", "http", "console", "prometheus", "alertmanager", "escalator", "otlp-http"}
     return {
         name: f"{'http://' if name in web or name.startswith('health:') else ''}{HOST}:{port}" for name, port in ports.items()
     }
@@ -185,6 +190,12 @@ def _public_env(folder: Folder, ports: Mapping[str, int], settings: Settings) ->
         env["SPILLWAY_TELEMETRY_OTLP_ENDPOINT"] = env["SPILLWAY_STORE_URL"] = f"http://{HOST}:{ports['otlp-http']}"
     if "prometheus" in ports:
         env["SPILLWAY_PROMETHEUS_URL"] = env["SPILLWAY_CANARY_PROMETHEUS_URL"] = f"http://{HOST}:{ports['prometheus']}"
+    if "alertmanager" in ports:
+        env["SPILLWAY_ALERTMANAGER_URL"] = f"http://{HOST}:{ports['alertmanager']}"
+    if "escalator" in ports:
+        env["SPILLWAY_ESCALATOR_URL"] = f"http://{HOST}:{ports['escalator']}"
+    if "health:ledger" in ports:
+        env["SPILLWAY_LEDGER_URL"] = f"http://{HOST}:{ports['health:ledger']}"
     if "console" in ports:
         env["SPILLWAY_CONSOLE_URL"] = f"http://{HOST}:{ports['console']}"
     return env

@@ -51,8 +51,10 @@ LABEL_VALUES: dict[str, tuple[str, ...]] = {
     "missing": ("", "redactor", "lake"),
     "check": ("broken_event", "personal_data"),
     "hop": ("grpc-door", "redactor", "lake"),
+    "watcher": ("prometheus", "canary"),
     "channel": ("pagerduty", "log"),
     "state": ("open", "acknowledged"),
+    "service": ("s3", "dynamodb"),
 }
 VERDICTS: dict[str, tuple[str, ...]] = {
     m.CANARY_VERDICTS.name: ("delivered", "late", "lost"),
@@ -70,6 +72,7 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     m.CANARY_SENT.name: ("accepted", "rejected"),
     m.CANARY_LOOKS.name: ("looked", "failed"),
     m.LEDGER_SEGMENTS.name: ("written", "failed"),
+    m.WATCH_MESSAGES.name: ("sent", "failed"),
     m.ESCALATOR_NOTIFICATIONS.name: ("ok", "retry"),
 }
 # Of a label set's values, those that mean trouble: they grow slowly.
@@ -101,9 +104,13 @@ TROUBLE_METRICS = frozenset(
         m.BACKUP_DAMAGE,
         m.BACKUP_AUDIT_FAILURES,
         m.LEDGER_FINDINGS,
+        m.KINESIS_WRITE_ENTRY_FAILURES,
+        m.LAKE_REFUSALS,
+        m.AWS_FAILURES,
+        m.PROCESS_CRASHES,
     )
 )
-PROCESSES = ("sdk", "http", "transcoder", "grpc", "redactor", "etl", "auditor", "canary", "ledger", "store", "escalator")
+PROCESSES = ("sdk", "http", "transcoder", "grpc", "redactor", "etl", "auditor", "canary", "ledger", "store", "escalator", "watch")
 # Who reports digests; the other figures of the ledger are its own.
 _REPORT_DIGESTS = ("http", "transcoder", "grpc", "redactor", "auditor")
 _WRITER_OF = {"web-events": "http", "events": "grpc", "events-clean": "redactor"}
@@ -130,6 +137,8 @@ _FIXED: dict[str, float] = {
     m.DOOR_KEYS_USABLE.name: 1,
     m.LEDGER_SIGHT.name: 1,
     m.ESCALATOR_CHANNEL_USABLE.name: 1,
+    m.WATCH_SIGHT.name: 1,
+    m.REDACTION_RULES.name: 12,
 }
 _BUSY_PER_SECOND, _TROUBLED_PER_SECOND, _BYTES_PER_SECOND = 120.0, 0.4, 260_000.0
 SECONDS_AHEAD_MAX = 30.0
@@ -152,7 +161,13 @@ def process_of(metric: Metric, labels: dict[str, str]) -> tuple[str, ...]:
     """Who reports this label set."""
     if metric in (m.TELEMETRY_ITEMS, m.TELEMETRY_QUEUE_ITEMS):
         return PROCESSES
-    if metric in (m.LEDGER_EVENTS, m.LEDGER_SEGMENTS, m.LEDGER_UNWRITTEN_SECONDS):
+    if metric in (m.PROCESS_START, m.PROCESS_CPU_SECONDS, m.PROCESS_CRASHES):
+        return PROCESSES
+    if metric in (m.AWS_FAILURES, m.AWS_CLOCK_SKEW_SECONDS) or metric in (
+        m.LEDGER_EVENTS,
+        m.LEDGER_SEGMENTS,
+        m.LEDGER_UNWRITTEN_SECONDS,
+    ):
         return _REPORT_DIGESTS
     if metric.name.startswith("spillway_canary_"):
         return ("canary",)
@@ -170,6 +185,9 @@ def process_of(metric: Metric, labels: dict[str, str]) -> tuple[str, ...]:
         ("ledger", "ledger"),
         ("redacted", "redactor"),
         ("escalator", "escalator"),
+        ("watch", "watch"),
+        ("redaction", "redactor"),
+        ("lake", "etl"),
     ):
         if metric.name.startswith(f"spillway_{prefix}_"):
             return (process,)

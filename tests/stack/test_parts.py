@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -71,7 +72,8 @@ def test_a_folder_keeps_its_free_ports_as_long_as_they_are_free(tmp_path: Path) 
 def test_every_process_of_ours_has_a_health_port_of_its_own() -> None:
     wanted = wanted_ports(PARTS, StackSettings(grpc_workers=2))
     health = sorted(name for name in wanted if name.startswith("health:"))
-    names = ["auditor", "canary", "console", "etl", "grpc-1", "grpc-2", "http", "ledger", "redactor", "store", "transcoder"]
+    first = ["auditor", "canary", "console", "escalator", "etl", "grpc-1", "grpc-2"]
+    names = [*first, "http", "ledger", "redactor", "store", "transcoder", "watch"]
     assert [f"health:{name}" for name in names] == health
     assert len(wanted) == len(set(wanted.values()))
 
@@ -96,6 +98,43 @@ def test_workers_of_a_door_share_its_port_and_know_their_names(tmp_path: Path) -
     # What they would need is not in this stack, so nobody waits for it.
     assert [[], [], []] == [process["needs"] for process in plan]
     assert {"1"} == {process["env"]["EXTRA"] for process in plan}
+
+
+def processes(folder: Path, *parts: str, **settings: int) -> dict[str, dict[str, Any]]:
+    prepare(folder, free_ports=True, parts=parts, settings=StackSettings(**settings))
+    return {each["name"]: each for each in read_object(Folder.at(folder).plan)["processes"]}
+
+
+def test_whoever_pages_starts_after_all_that_is_watched_and_ends_before_it(tmp_path: Path) -> None:
+    """A start or stop of the whole stack pages nobody."""
+    plan = processes(
+        tmp_path, "grpc", "http", "rules", "prometheus", "alertmanager", "quiet-start", "escalator", "watch", grpc_workers=2
+    )
+    watched = {"grpc-1", "grpc-2", "http"}
+    assert watched == set(plan["escalator"]["needs"])
+    assert {"rules", "escalator", "prometheus"} == set(plan["alertmanager"]["needs"])
+    assert ["alertmanager"] == plan["quiet-start"]["needs"]
+    assert {"quiet-start", "alertmanager", "escalator", *watched} == set(plan["watch"]["needs"])
+    first_watched = min(plan[name]["stop_rank"] for name in {*watched, "prometheus"})
+    ranks = [plan[name]["stop_rank"] for name in ("watch", "alertmanager", "escalator")]
+    assert [*ranks, first_watched] == sorted({*ranks, first_watched})
+
+
+def test_prometheus_is_told_of_alertmanager_and_the_rules_if_this_stack_has_them(tmp_path: Path) -> None:
+    introduced = tmp_path / "data/rules/introduced/alertmanager.json"
+    introduced.parent.mkdir(parents=True)
+    introduced.write_text("of a former run")
+    plan = processes(tmp_path, "rules", "prometheus", "alertmanager", "quiet-start")
+    told = read_object(tmp_path / "data/prometheus/prometheus.yml")
+    assert [str(introduced)] == told["alerting"]["alertmanagers"][0]["file_sd_configs"][0]["files"]
+    assert (False, str(introduced)) == (introduced.exists(), plan["quiet-start"]["argv"][-1])
+    assert str(tmp_path / "data/rules/alerts.json") in told["rule_files"]
+    assert str(tmp_path / "data/rules/alerts.json") in plan["rules"]["argv"]
+    assert f"--config.file={tmp_path / 'data/rules/alertmanager.json'}" in plan["alertmanager"]["argv"]
+    assert "rules" in plan["prometheus"]["needs"]
+    alone = tmp_path / "alone"
+    processes(alone, "prometheus")
+    assert "alerting" not in read_object(alone / "data/prometheus/prometheus.yml")
 
 
 def test_no_credentials_or_endpoints_of_the_user_reach_a_part(tmp_path: Path) -> None:

@@ -18,8 +18,13 @@ from pipeline.stack import stores
 from pipeline.stack.debian import Debian
 from pipeline.stack.launch import Stack
 from pipeline.stack.plan import StackSettings
+from pipeline.stack.ports import free_ports
+from pipeline.stack.process import Ready
 from pipeline.stack.processes import marked
 from pipeline.stack.provision import Clients, ProvisionSettings, provision
+from pipeline.stack.ready import is_ready
+from pipeline.stack.watch import alertmanager_command
+from tests.stack.conftest import wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -115,6 +120,21 @@ def test_redis_is_fetched_where_it_is_not_installed(tmp_path: Path) -> None:
     assert re.match(r"Redis server v=\d", version(tool.programs / "redis-server", tool.env()))
     # The second time nothing is fetched: an empty PATH has nothing to fetch with.
     assert tool == Debian(tmp_path, use_installed=False).redis()
+
+
+def test_alertmanager_is_fetched_where_it_is_not_installed_and_serves_from_where_it_was_unpacked(tmp_path: Path) -> None:
+    """Debian's looks for its templates below /usr, whose absence ends it."""
+    tool = Debian(tmp_path / "cache", use_installed=False).alertmanager()
+    config = tmp_path / "alertmanager.json"
+    config.write_text('{"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]}')
+    port = free_ports(1)[0]
+    command = [*alertmanager_command(tool, tmp_path / "data", port, tmp_path)]
+    with subprocess.Popen(command) as process:
+        try:
+            wait_until(lambda: is_ready(Ready("http", port, "/-/ready")), "Alertmanager is ready")
+            assert None is process.poll()
+        finally:
+            process.terminate()
 
 
 def test_postgres_is_fetched_where_it_is_not_installed_and_makes_a_database(tmp_path: Path) -> None:

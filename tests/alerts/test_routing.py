@@ -1,0 +1,162 @@
+"""Who is told of what, and of what not: by `amtool`, and by a real Alertmanager that is told alerts as Prometheus would."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from alerts.alert import Alert
+from alerts.routing import HEARTBEAT, PAGES, TICKETS, Pace, Paces, config_text
+from tests.alerts.alertmanager import Alertmanager, Hearer, alertmanager, amtool, hearer, receivers_of
+
+SYMPTOM = Alert("CanaryLost", "S1", "symptom", "page", "vector(1)", "", "", within_seconds=30)
+BLIND = Alert("MonitorBlind", "S10", "watch", "page", "vector(1)", "", "", within_seconds=180)
+CAUSE = Alert(
+    "CollectorDown", "K1", "cause", "ticket", "vector(1)", "", "", within_seconds=30, explains=("CanaryLost", "MonitorBlind")
+)
+OF_REDIS = replace(CAUSE, name="RedisErrors", hop="redis")
+OF_AN_EXIT = replace(CAUSE, name="EtlBatchFailed")
+ALERTS = (SYMPTOM, BLIND, CAUSE, OF_REDIS, OF_AN_EXIT)
+# As the real ones, so much quicker.
+QUICK = Paces(page=Pace(0.05, 0.1, 60.0), ticket=Pace(0.2, 0.1, 60.0), heartbeat=Pace(0.0, 0.25, 0.4))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "alertmanager.json"
+    file.write_text(config_text("http://127.0.0.1:9095", ALERTS))
+    return file
+
+
+def test_amtool_finds_nothing_wrong(config: Path) -> None:
+    code, said = amtool("check-config", str(config))
+    assert 0 == code, said
+    assert all(part in said for part in ("- 3 receivers", f"- {3 * 2 + 1} inhibit rules")), said
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (["alertname=CanaryLost", "severity=page"], PAGES),
+        (["alertname=CollectorDown", "severity=ticket"], TICKETS),
+        (["alertname=Watchdog", "severity=none"], HEARTBEAT),
+        (["alertname=TestPage", "severity=page"], HEARTBEAT),
+        (["alertname=SomethingNew", "severity=none"], TICKETS),
+        # A mistake is rather paged than lost.
+        (["alertname=WithoutSeverity"], PAGES),
+        (["alertname=Misspelt", "severity=Page"], PAGES),
+    ],
+)
+def test_the_routing_tree_leads_to(config: Path, labels: list[str], receiver: str) -> None:
+    assert receiver == receivers_of(config, labels)
+
+
+def test_pages_wait_five_seconds_at_most_and_everything_goes_to_the_escalator(config: Path) -> None:
+    told = json.loads(config.read_text())
+    assert ("5000ms", "5000ms") == (told["route"]["group_wait"], told["route"]["group_interval"])
+    assert {"http://127.0.0.1:9095/alertmanager"} == {
+        hook["url"] for receiver in told["receivers"] for hook in receiver["webhook_configs"]
+    }
+
+
+@pytest.fixture
+def heard() -> Iterator[Hearer]:
+    with hearer() as each:
+        yield each
+
+
+@pytest.fixture
+def running(tmp_path: Path, heard: Hearer) -> Iterator[Alertmanager]:
+    with alertmanager(tmp_path, config_text(heard.url, ALERTS, QUICK)) as each:
+        yield each
+
+
+def fires(name: str, severity: str = "ticket", **labels: str) -> dict[str, str]:
+    return {"alertname": name, "severity": severity, "policy": "default", **labels}
+
+
+def renamed(alerts: tuple[Alert, ...], suffix: str) -> tuple[Alert, ...]:
+    return tuple(
+        replace(
+            each, name=each.name + suffix, explains=tuple(one if one == BLIND.name else one + suffix for one in each.explains)
+        )
+        for each in alerts
+    )
+
+
+# Symptom with its exit, cause with its exit: whether that cause is told.
+TOLD = {
+    ("CanaryLost", "", "CollectorDown", ""): False,
+    ("CanaryLost", "lake", "CollectorDown", ""): False,
+    ("CanaryLost", "", "EtlBatchFailed", "redis"): False,
+    ("CanaryLost", "redis", "EtlBatchFailed", "redis"): False,
+    ("CanaryLost", "lake", "EtlBatchFailed", "redis"): True,
+    ("CanaryLost", "redis", "RedisErrors", ""): False,
+    ("CanaryLost", "lake", "RedisErrors", ""): True,
+    ("MonitorBlind", "", "CollectorDown", ""): True,
+    ("SomethingElse", "", "CollectorDown", ""): True,
+}
+
+
+def test_a_cause_is_told_unless_a_symptom_fires_that_it_explains(tmp_path: Path, heard: Hearer) -> None:
+    """All cases in one Alertmanager, each under names of its own."""
+    alerts = tuple(each for number in range(len(TOLD)) for each in renamed(ALERTS, str(number)))
+    symptoms, causes = {}, {}
+    for number, (symptom, at, cause, of) in enumerate(TOLD):
+        name = symptom if symptom == BLIND.name else f"{symptom}{number}"
+        symptoms[name] = fires(name, "page", **({"exit": at} if at else {}))
+        causes[f"{cause}{number}"] = fires(f"{cause}{number}", **({"exit": of} if of else {}))
+    with alertmanager(tmp_path, config_text(heard.url, alerts, QUICK)) as running:
+        running.post(*symptoms.values())
+        heard.wait_until(lambda: {name for name, _ in heard.told} == symptoms.keys())
+        running.post(*causes.values(), fires("ThenThis"))
+        want = dict(zip(causes, TOLD.values(), strict=True))
+        expected = {*symptoms, "ThenThis", *(name for name, told in want.items() if told)}
+        heard.wait_until(lambda: {name for name, _ in heard.told} >= expected)
+        states = running.states()
+    assert want == {name: states[name] == "active" for name in causes}
+    assert expected == {name for name, _ in heard.told}
+
+
+def test_a_cause_that_outlives_its_symptom_is_told_then(running: Alertmanager, heard: Hearer) -> None:
+    symptom, cause = fires("CanaryLost", "page"), fires("CollectorDown")
+    running.post(symptom)
+    running.post(cause)
+    heard.wait_for("CanaryLost")
+    assert "suppressed" == running.states()["CollectorDown"]
+    running.post(symptom, resolved=True)
+    heard.wait_for("CollectorDown")
+    running.post(cause, resolved=True)
+    heard.wait_for("CollectorDown", "resolved")
+    both = ["firing", "resolved"]
+    assert (both, both) == tuple([status for name, status in heard.told if name == of] for of in ("CanaryLost", "CollectorDown"))
+
+
+def test_the_watchdog_is_told_again_at_each_second_interval(running: Alertmanager, heard: Hearer) -> None:
+    """By the real paces: once a minute, not once in a minute and a half or two."""
+    running.post(fires("Watchdog", "none"))
+    heard.wait_until(lambda: len(heard.bodies) >= 3)
+    first, second, third = heard.at[:3]
+    assert [1, 1] == [round((second - first) / 0.5), round((third - second) / 0.5)]
+    real = Paces().heartbeat
+    assert (60.0, True) == (2 * real.interval, real.interval < real.repeat < 2 * real.interval)
+
+
+def test_what_was_told_is_known_after_a_restart_so_its_end_is_told_too(tmp_path: Path, heard: Hearer) -> None:
+    lake, rds = fires("CanaryLost", "page", exit="lake"), fires("CanaryLost", "page", exit="rds")
+    config = config_text(heard.url, ALERTS, QUICK)
+    with alertmanager(tmp_path, config) as first:
+        first.post(lake)
+        heard.wait_for("CanaryLost")
+        # It notes what it told after it told it: once it tells of the group again, the first is noted.
+        first.post(rds)
+        heard.wait_until(lambda: len(heard.bodies) == 2)
+    with alertmanager(tmp_path, config) as second:
+        # Prometheus says for a quarter of an hour that an alert has ended.
+        second.post(lake, rds, resolved=True)
+        heard.wait_for("CanaryLost", "resolved")
+    assert [["firing"], ["firing"] * 2, ["resolved"] * 2] == [
+        [each["status"] for each in body["alerts"]] for body in heard.bodies
+    ]

@@ -10,6 +10,11 @@ const anotherRound = async (page) => {
   await page.keyboard.press("r");
   await page.waitForFunction((count) => Number(document.body.dataset.rounds ?? 0) > count, before);
 };
+// A round that was under way may have asked before the change: what is waited for is what it must say.
+const until = async (page, selector, words) => {
+  await page.keyboard.press("r");
+  await page.waitForFunction(([where, said]) => document.querySelector(where).textContent.includes(said), [selector, words]);
+};
 const verdict = (page) => page.locator("#alerts-verdict .verdict").innerText();
 const green = (page) => page.locator("main .state-ok").count();
 const away = (paths) => fetch(`${quietAsked}/away`, { method: "POST", body: JSON.stringify(paths), headers: { "content-type": "application/json" } });
@@ -55,10 +60,10 @@ async function quietNight(browser) {
   await page.goto(`${quiet}/alerts`);
   const seen = { verdict: await verdict(page), green: await green(page) };
   await away(["/api/pages"]);
-  await anotherRound(page);
+  await until(page, "#alerts-verdict", "UNKNOWN");
   seen.away = { verdict: await verdict(page), green: await green(page) };
   await away([]);
-  await anotherRound(page);
+  await until(page, "#alerts-verdict", "No page is open");
   seen.back = await verdict(page);
   await context.setOffline(true);
   await page.keyboard.press("r");
@@ -69,7 +74,7 @@ async function quietNight(browser) {
   await page.goto(`${quiet}/`);
   seen.overview = await page.locator("#alerts-brief").innerText();
   await away(["/api/v2"]);
-  await anotherRound(page);
+  await until(page, "#alerts-brief", "UNKNOWN");
   seen.overviewAway = await page.locator("#alerts-brief").innerText();
   await away([]);
   await context.close();

@@ -24,8 +24,8 @@ from telemetry.recording import rules_text
 READY_SECONDS_MAX, END_SECONDS_MAX, ASK_SECONDS_MAX = 60, 10, 10
 PROMTOOL_SECONDS_MAX = 120
 # Alerts are many, and nothing waits for them.
-ALERTS_SECONDS = 3
-_LONG_WINDOW = re.compile(r"\[\d+[hd]:\d+m\]")
+ALERTS_SECONDS = 2
+_LONG_WINDOW = re.compile(r"\[\d+[mhd]:\d+[smh]\]")
 CACHE = Path(__file__).parents[2] / ".cache"
 
 

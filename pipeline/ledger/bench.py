@@ -56,13 +56,13 @@ from telemetry.metrics import Metrics
 GOAL_RATIO_MAX = 1.02
 GOAL_EVENTS = 100
 SIZES = (100, 500)
-EVENTS = 10_000
+EVENTS = 20_000
 KINDS = ("without", "with", "without again")
 RATES = (10, 100, 1_000, 10_000)
 NAMED = (50, 100, 150, CAPACITY, 240, 270, 300)
 _AT_MICROS = 1_795_000_003_000_000
 _CONNECTIONS = 8
-_START_SECONDS_MAX = 30.0
+_START_SECONDS_MAX = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,13 @@ class Price:
     ratio_low: float
     ratio_high: float
     noise_ratio: float
+
+    @property
+    def verdict(self) -> str:
+        """Not of the median alone: on a busy machine that may be anything."""
+        if self.ratio_low <= GOAL_RATIO_MAX < self.ratio_high:
+            return "too noisy to tell"
+        return "met" if self.ratio_high <= GOAL_RATIO_MAX else "MISSED"
 
 
 def collector_prices(rounds: int) -> Iterator[Price]:
@@ -294,20 +301,23 @@ def naming(tables: int) -> Iterator[tuple[int, float, int]]:
 
 
 @click.command()
-@click.option("--rounds", default=11, show_default=True, type=click.IntRange(min=5))
+@click.option("--rounds", default=7, show_default=True, type=click.IntRange(min=5))
 @click.option("--tables", default=400, show_default=True, help="Tables to decode for each number of events.")
 def command(rounds: int, tables: int) -> None:
     """What the ledger costs, how large its digests are, and what they can name."""
     click.echo(f"CPU an event\n{'where':<16}{'events':>7}{'without us':>12}{'more us':>9}{'with/without':>22}{'again':>8}  goal")
+    seen: dict[tuple[str, int], Price] = {}
     for price in itertools.chain(collector_prices(rounds), prices(rounds)):
-        goal = ""
-        if price.events == GOAL_EVENTS:
-            goal = f"<= {GOAL_RATIO_MAX} {'met' if price.ratio <= GOAL_RATIO_MAX else 'MISSED'}"
+        seen[price.where, price.events] = price
+        goal = f"<= {GOAL_RATIO_MAX} {price.verdict}" if price.events == GOAL_EVENTS else ""
         spread = f"{price.ratio:.3f} ({price.ratio_low:.3f}-{price.ratio_high:.3f})"
         click.echo(
             f"{price.where:<16}{price.events:>7}{price.bare_micros:>12.2f}{price.more_micros:>9.2f}{spread:>22}"
             f"{price.noise_ratio:>8.3f}  {goal}"
         )
+    for size in SIZES:
+        share = seen["door inside", size].more_micros / seen["collector", size].bare_micros
+        click.echo(f"what the door's inside takes more, of the collector's process at {size}: {share:.3f}")
     click.echo(f"\none table: {TABLE_BYTES:,} bytes\n{'events/s':>9}{'bytes a window':>16}{'bytes an event':>16}")
     for rate, size, each in sizes():
         click.echo(f"{rate:>9,}{size:>16,}{each:>16.2f}")

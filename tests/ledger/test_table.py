@@ -4,7 +4,7 @@ import string
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
@@ -41,6 +41,7 @@ def test_an_event_that_is_encoded_in_another_order_has_the_same_key() -> None:
     assert 1 == len(set(keys(of_encoded([id + source + rest, rest + source + id, source + id + rest]))))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.permutations(range(4)), st.integers(0, 400), st.integers(0, 3)), min_size=1, max_size=8))
 def test_an_event_of_any_order_and_length_that_ends_in_zeros_is_read_from_its_first_bytes(
     forms: list[tuple[list[int], int, int]],

@@ -597,7 +597,7 @@ class Turn:
         if level.acknowledge_seconds is None or (at_end and page.round >= page.last_round):
             return None
         if not at_end and self.refuse(level):
-            return self.now
+            return min(self.now, due_at + level.acknowledge_seconds)
         was_late = self.now - due_at > LATE_SECONDS
         return (self.now if at_end and was_late else due_at) + level.acknowledge_seconds
 

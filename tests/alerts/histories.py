@@ -489,6 +489,8 @@ class World:
         open_before = self._open(subject)
         blind = self._open(BLIND) is not None
         if not self.apply(event):
+            if self.store.durable and (after := self._open(subject)) is not None:
+                after.members |= set(members)
             self.at(self.now + RESEND_SECONDS, self.flush, subject, again)
             return
         self._last_sent[subject] = bool(members)

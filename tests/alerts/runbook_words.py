@@ -4,16 +4,15 @@ A complaint says what to mend. Code with a space in it is a command; one word of
 parser, without being run: options, arguments, their kinds.
 """
 
-import importlib.util
 import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import click
 
+from alerts.rules import ALERTS
 from pipeline.stack.plan import NAMES as PARTS
 from spillway import main
 from telemetry.metrics import CATALOGUE
@@ -224,7 +223,7 @@ def _inside(command: Command) -> Iterator[str]:
         if variable not in SHELL:
             yield f"uses ${variable}, which `. .spillway/env` does not set"
     for log, hold in _PART_FILE.findall(command.text):
-        if (log or hold) not in (*PARTS, *_COMING_PARTS):
+        if (log or hold) not in PARTS:
             yield f"names a part {log or hold!r}, which the stack has not"
 
 
@@ -301,24 +300,9 @@ def unparsable(words: list[str]) -> list[str]:
 def _found(command: click.Command, word: str) -> click.Command | None:
     if not isinstance(command, click.Group):
         return None
-    found = command.get_command(click.Context(command), word)
-    return found or (_coming().get(word) if command is main else None)
+    return command.get_command(click.Context(command), word)
 
 
-@cache
-def _coming() -> dict[str, click.Command]:
-    """Commands of parts that are not there yet, in the form that is agreed on. Once they are, these are not looked at."""
-    key = click.Argument(["key"])
-    pages = [click.Command("list"), *(click.Command(name, params=[key]) for name in ("show", "ack", "resolve"))]
-    once = click.Option(["--once"], is_flag=True)
-    return {
-        "pages": click.Group("pages", commands={command.name or "": command for command in pages}),
-        "watch": click.Command("watch", params=[once]),
-        "slo": click.Command("slo"),
-    }
-
-
-_COMING_PARTS = ("alertmanager", "escalator", "watch", "rules")
 # Pages of the console that runbooks lead to, and what may be asked of them.
 PAGES: dict[str, set[str]] = {
     "/": set(),
@@ -332,22 +316,4 @@ PAGES: dict[str, set[str]] = {
 
 def alert_names() -> frozenset[str]:
     """Every alert, and what the escalator itself makes."""
-    if importlib.util.find_spec("alerts.rules") is None:
-        return WRITTEN_DOWN
-    made = importlib.import_module("alerts.rules")
-    return frozenset(alert.name for alert in made.ALERTS) | {"TestPage", "PagerRefusing"}
-
-
-# Until `alerts.rules` lists them.
-# fmt: off
-WRITTEN_DOWN = frozenset({
-    "CanaryLost", "CanarySlow", "IngestErrorsFastBurn", "AckedUnaccounted", "DuplicatesOverContract", "RedactionLeak",
-    "ExitStale", "BackupGap", "CorruptionDetected", "MonitorBlind", "CollectorDown", "CollectorSaturated",
-    "KinesisWriteThrottled", "HotShard", "IteratorAgeHigh", "ShardStuck", "CheckpointFailing", "DeadLettersGrowing",
-    "WorkerCrashLoop", "RedactionErrors", "FirehoseDeliveryFailing", "EtlBatchFailed", "EtlBatchLate",
-    "PartitionNotRegistered", "RedisErrors", "RdsErrors", "SchemaRejects", "ClockSkew", "AccessDenied", "TelemetryLoss",
-    "PartialBatchFailure", "IngestErrorsSlowBurn", "FreshnessFastBurn", "FreshnessSlowBurn", "DeliverySlowBurn",
-    "Watchdog", "TestPage", "PagerRefusing",
-    "PromiseBroken",
-})
-# fmt: on
+    return frozenset(alert.name for alert in ALERTS) | {"TestPage", "PagerRefusing"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
@@ -193,7 +193,8 @@ def test_each_way_of_not_watching_is_named(
     assert watcher in report.sentence
 
 
-@examples(max_examples=50)
+# A busy machine is no slow strategy.
+@examples(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(
         st.sampled_from(sorted(good())), st.text() | st.none() | st.integers() | st.lists(st.integers(), min_size=1), min_size=1

@@ -72,7 +72,7 @@ def test_the_console_shows_all_of_a_runbook(name: str) -> None:
 
 
 def test_runbooks_lead_to_pages_that_the_console_has() -> None:
-    routes = set(re.findall(r'Route\("(/[^"{]*)"', "".join(file.read_text() for file in CONSOLE.glob("*.py"))))
+    routes = set(re.findall(r'\b(?:Route|get)\("(/[^"{]*)"', "".join(file.read_text() for file in CONSOLE.glob("*.py"))))
     forms = {"/traces": set(Question.__dataclass_fields__), "/logs": set(re.findall(r'name="(\w+)"', log_form({})))}
     assert set() == set(PAGES) - routes
     assert [] == [(page, known - forms.get(page, set())) for page, known in PAGES.items() if known - forms.get(page, set())]

@@ -1,0 +1,105 @@
+"""All alerts, and the file of rules that Prometheus reads.
+
+    python -m alerts.rules --interval 5 --console http://127.0.0.1:8088 --out alerts.json     # JSON is YAML
+
+Every expression is written for the interval at which Prometheus scrapes and evaluates: `$scrapes` in it is a range of four
+scrapes, the least in which a rate can be trusted (one may be lost, and two are needed).
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alerts.alert import Alert
+from alerts.annotations import annotations
+from alerts.causes import CAUSES
+from alerts.symptoms import SYMPTOMS
+from alerts.watchdog import WATCHERS
+
+ALERTS: tuple[Alert, ...] = (*SYMPTOMS, *WATCHERS, *CAUSES)
+
+INTERVAL_SECONDS, INTERVAL_SECONDS_MAX = 5, 60
+CONSOLE = "http://127.0.0.1:8088"
+SCRAPES = 4
+# How long Firehose gathers: 5 s on the local stack; with the time that it takes to write and to read an object.
+BACKUP_BUFFER_SECONDS = 60
+# Causes first: a page that fires in the same round finds them pending.
+_GROUPS = (("spillway-causes", "cause"), ("spillway-symptoms", "symptom"), ("spillway-watchers", "watch"))
+
+
+def rules_text(interval_seconds: int = INTERVAL_SECONDS, console: str = CONSOLE) -> str:
+    """Prometheus' rules file, as JSON.
+
+    Raises:
+        ValueError: the interval is out of its bounds.
+    """
+    if not 1 <= interval_seconds <= INTERVAL_SECONDS_MAX:
+        raise ValueError(
+            f"an interval of {interval_seconds} s is not within 1 to {INTERVAL_SECONDS_MAX} s: as Prometheus scrapes"
+        )
+    groups = []
+    for name, kind in _GROUPS:
+        rules = [_rule(alert, interval_seconds, console) for alert in ALERTS if alert.kind == kind]
+        if rules:
+            groups.append({"name": name, "interval": f"{interval_seconds}s", "rules": rules})
+    return json.dumps({"groups": groups}, indent=1) + "\n"
+
+
+def at(expr: str, interval_seconds: int, backup_buffer_seconds: int = BACKUP_BUFFER_SECONDS) -> str:
+    """The expression for this interval.
+
+    `$scrapes` is the least range in which a rate can be trusted: one scrape may be lost, and two are needed. `$half` and
+    `$minute` are half a minute and one, but never less than that.
+    """
+    least, buffer = SCRAPES * interval_seconds, backup_buffer_seconds
+    ranges = {
+        "$scrapes": least,
+        "$half": max(30, least),
+        "$minute": max(60, least),
+        "$stale": max(130, least),
+        # Events that the stream took so long before, Firehose has to have written since.
+        "$backup_all": buffer + 90,
+        "$backup_before": max(60, least),
+        "$backup_ago": buffer + 30,
+    }
+    for name in sorted(ranges, key=len, reverse=True):
+        expr = expr.replace(name, f"{ranges[name]}s")
+    return expr
+
+
+def _rule(alert: Alert, interval_seconds: int, console: str) -> dict[str, Any]:
+    labels = {"severity": alert.severity, "kind": alert.kind, "owner": alert.owner, "policy": alert.policy}
+    return {
+        "alert": alert.name,
+        "expr": at(alert.expr, interval_seconds),
+        **({"for": f"{alert.for_seconds}s"} if alert.for_seconds else {}),
+        **({"keep_firing_for": f"{alert.keep_firing_seconds}s"} if alert.keep_firing_seconds else {}),
+        "labels": {**labels, "hop": alert.hop or "{{ or $labels.hop $labels.exit }}"},
+        "annotations": annotations(alert, ALERTS, console),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m alerts.rules", description="Prometheus' file of all alerts.")
+    parser.add_argument(
+        "--interval", type=int, default=INTERVAL_SECONDS, metavar="SECONDS", help="as often as Prometheus scrapes and evaluates"
+    )
+    parser.add_argument("--console", default=CONSOLE, metavar="URL", help="where a page's links lead")
+    parser.add_argument("--out", type=Path, help="write here; else it is printed")
+    chosen = parser.parse_args(arguments)
+    try:
+        text = rules_text(chosen.interval, chosen.console.rstrip("/"))
+    except ValueError as exc:
+        parser.error(str(exc))
+    if chosen.out is None:
+        sys.stdout.write(text)
+    else:
+        chosen.out.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -25,6 +25,7 @@ _MILLIS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w"
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _WORD = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 FIRING = "ALERTS"
+_FIRING_OF = re.compile(r'ALERTS\{[^}]*alertname="(\w+)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Rule:
 
     @property
     def words(self) -> frozenset[str]:
-        """Every word of its expression that may be a name of series."""
+        """Every word of its expression that may be a name of series: those of alerts, as in `ALERTS{alertname="..."}`, are not."""
         return frozenset(_WORD.findall(_STRING.sub(" ", self.expr)))
 
 
@@ -74,14 +75,14 @@ class Rulebook:
         """These alerts and all that they read, in the order of the file, but nothing before what it reads."""
         by_name: dict[str, list[Rule]] = {}
         for rule in self.rules:
-            by_name.setdefault(FIRING if rule.is_alert else rule.name, []).append(rule)
+            by_name.setdefault(rule.name, []).append(rule)
         chosen: dict[int, Rule] = {}
         place = {id(rule): at for at, rule in enumerate(self.rules)}
 
         def take(rule: Rule, above: tuple[int, ...]) -> None:
             if place[id(rule)] in chosen or place[id(rule)] in above:
                 return
-            for word in sorted(rule.words & by_name.keys()):
+            for word in sorted((rule.words | set(_FIRING_OF.findall(rule.expr))) & by_name.keys()):
                 for each in by_name[word]:
                     take(each, (*above, place[id(rule)]))
             chosen[place[id(rule)]] = rule
@@ -140,13 +141,20 @@ def judge(
     begins_ms: int,
     ends_ms: int,
     pace: Pace,
+    *,
     since_ms: int | None = None,
+    again: bool = False,
 ) -> list[Firing]:
-    """What fires, of `closure`'s rules, evaluated from begin to end. Records are recorded from `since_ms` on, if that is earlier."""
+    """What fires, of `closure`'s rules, evaluated from begin to end. Records are recorded from `since_ms` on, if that is earlier.
+
+    `again`: of a time that was judged before; what was recorded then stands.
+    """
     firings: list[Firing] = []
     read = frozenset(word for rule in rules for word in rule.words)
     for rule in rules:
         if not rule.is_alert:
+            if again:
+                continue
             began = begins_ms if since_ms is None else since_ms
             answers = server.query_range(rule.expr, pace.times(rule, began, ends_ms))
             server.write(_recorded(rule, answers, pace.times(rule, began, ends_ms)))
@@ -154,7 +162,7 @@ def judge(
         times = pace.times(rule, begins_ms, ends_ms)
         found = [run for answer in server.query_range(rule.expr, times) for run in runs(rule, answer, times.step)]
         firings += found
-        if FIRING in read:
+        if FIRING in read and not again:
             server.write(_alerts(rule, found, times))
     return sorted(firings, key=lambda each: (each.begins_ms, each.alert, each.labels))
 

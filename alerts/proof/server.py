@@ -6,6 +6,8 @@ It lives in a folder for as long as the question takes.
 
 import http.client
 import json
+import os
+import shutil
 import socket
 import subprocess
 import time
@@ -24,8 +26,11 @@ READY_SECONDS_MAX, END_SECONDS_MAX, ASK_SECONDS_MAX = 30, 30, 600
 PROMTOOL_SECONDS_MAX = 600
 # Of one answer. Source: Prometheus' web/api/v1, `query_range`: more than 11,000 points per series are refused.
 POINTS_MAX = 11_000
-WRITE_BYTES_MAX = 64 << 20
+# Larger requests cost more a sample.
+WRITE_BYTES_MAX = 1 << 20
 _MONTHS = "400d"
+# Collect when the heap has grown so many percent: memory for time.
+_GARBAGE = "1000"
 
 
 class ProofError(Exception):
@@ -105,18 +110,19 @@ class Server:
         answer = self._connection.getresponse()
         said = answer.read()
         if answer.status >= 300:
-            raise ProofError(f"{path}: {answer.status} {said.decode(errors='replace')[:2000]} {body[:300]!r}")
+            raise ProofError(f"{path}: {answer.status} {said.decode(errors='replace')[:2000]}")
         return said
 
 
 @contextmanager
 def server(programs: Path, folder: Path) -> Iterator[Server]:
-    """`programs`: the folder of `prometheus`; `folder`: for its data, which the caller removes.
+    """`programs`: the folder of `prometheus`; `folder`: for its data: what is there is removed.
 
     Raises:
         ProofError: it does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "tsdb", ignore_errors=True)
     (folder / "prometheus.yml").write_text("{}")
     port = _free_port()
     command = [str(programs / "prometheus"), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}"]
@@ -124,7 +130,7 @@ def server(programs: Path, folder: Path) -> Iterator[Server]:
     command += [f"--storage.tsdb.min-block-duration={_MONTHS}", f"--storage.tsdb.max-block-duration={_MONTHS}"]
     command += ["--storage.tsdb.retention.time=100y", "--query.max-samples=500000000", "--query.timeout=10m"]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "GOGC": _GARBAGE})
     try:
         _wait_until_ready(port, process, folder / "log")
         yield Server(port, process)

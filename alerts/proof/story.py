@@ -75,6 +75,8 @@ class Story:
     seed: int = 1
     # When the streams' shards are others.
     reshards: tuple[float, ...] = ()
+    # Spans of what else is worth a look: bursts of traffic.
+    happens: tuple[tuple[float, float], ...] = ()
 
     def of(self, kind: Kind, where: str) -> Iterator[Fault]:
         return (fault for fault in self.faults if fault.kind == kind and fault.where == where)

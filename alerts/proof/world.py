@@ -38,6 +38,7 @@ SHARDS, SHARDS_AFTER = ("shardId-000000000000", "shardId-000000000001"), ("shard
 TENANTS, TYPES = ("acme", "globex"), ("spillway.events.v1.OrderPlaced",)
 VERDICTS = ("LOST", "DOUBLED", "PHANTOM", "CORRUPT")
 WINDOW_SECONDS, LEDGER_DEADLINE_SECONDS, LEDGER_PATIENCE_SECONDS, LEDGER_ROUND_SECONDS = 10.0, 90.0, 120.0, 5.0
+LEDGER_HORIZON_SECONDS = 3600.0
 # Of a ledger that begins: until it has read what there is, it says that it can't see.
 LEDGER_BEGIN_SECONDS = 12.0
 _EVENTS_A_REQUEST = 20.0
@@ -446,14 +447,21 @@ class World:
         lost = next_round(windows + WINDOW_SECONDS + LEDGER_DEADLINE_SECONDS + LEDGER_PATIENCE_SECONDS, phase)
         events = np.interp(windows, self._at, self._traffic) * WINDOW_SECONDS * 2
         yield from self._happened(target, m.LEDGER_ACCOUNTED.name, {}, judged, np.floor(events))
-        for verdict in ("OK", "LATE", "UNKNOWN", *VERDICTS):
+        for verdict in ("OK", "LATE", "UNKNOWN"):
             at = judged if verdict == "OK" else judged[:0]
             yield from self._happened(target, m.LEDGER_WINDOWS.name, {"verdict": verdict}, at, np.full(len(at), 4.0))
             yield from self._gauge(target, m.LEDGER_STANDING, {"verdict": verdict}, 1400.0 if verdict == "OK" else 0.0)
         for verdict in VERDICTS:
+            convicted = [np.empty(0)]
             for hop in (*(hop.name for hop in HOPS), "events-clean", "backup/web-events"):
                 at, weights = self._findings(verdict, hop, windows, events, judged, lost)
+                convicted.append(at)
                 yield from self._happened(target, m.LEDGER_FINDINGS.name, {"verdict": verdict, "hop": hop}, at, weights)
+            at = np.sort(np.concatenate(convicted))
+            yield from self._happened(target, m.LEDGER_WINDOWS.name, {"verdict": verdict}, at)
+            # Until they leave the horizon.
+            standing = np.searchsorted(at, ok, side="right") - np.searchsorted(at, ok - LEDGER_HORIZON_SECONDS, side="right")
+            yield from self._gauge(target, m.LEDGER_STANDING, {"verdict": verdict}, standing.astype(float))
         seeing = (ok - np.maximum(target.life, -1e9) >= LEDGER_BEGIN_SECONDS) & ~within(ok, blind)
         yield from self._gauge(target, m.LEDGER_SIGHT, {}, seeing.astype(float))
         newest = windows[np.maximum(np.searchsorted(judged, ok, side="right") - 1, 0)] + WINDOW_SECONDS

@@ -27,6 +27,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "trace": ("pipeline.explain.trace", "Show a trace: the time at each hop, where it waits or died, and why."),
     "canary": ("canary.command", "Prove delivery from outside: probes through every door, looked for at every exit."),
     "ledger": ("canary.ledger.command", "Account for every acknowledged event: what is lost, doubled or not known, and where."),
+    "slo": ("alerts.command", "What is promised, what that allows, and how much of the error budget is left."),
     "keys": ("pipeline.doors.commands", "Add, list and revoke API keys."),
     "dlq": ("pipeline.dead_letters.commands", "List, read and redrive dead letters."),
     "backup": ("pipeline.backup.commands", "List, read and verify the Firehose backup."),

@@ -15,11 +15,12 @@ from typing import Any
 
 from alerts.alert import Alert
 from alerts.annotations import annotations
+from alerts.burn import BURNS, groups
 from alerts.causes import CAUSES
 from alerts.symptoms import SYMPTOMS
 from alerts.watchdog import WATCHERS
 
-ALERTS: tuple[Alert, ...] = (*SYMPTOMS, *WATCHERS, *CAUSES)
+ALERTS: tuple[Alert, ...] = (*SYMPTOMS, *BURNS, *CAUSES, *WATCHERS)
 
 INTERVAL_SECONDS, INTERVAL_SECONDS_MAX = 5, 60
 CONSOLE = "http://127.0.0.1:8088"
@@ -40,12 +41,12 @@ def rules_text(interval_seconds: int = INTERVAL_SECONDS, console: str = CONSOLE)
         raise ValueError(
             f"an interval of {interval_seconds} s is not within 1 to {INTERVAL_SECONDS_MAX} s: as Prometheus scrapes"
         )
-    groups = []
+    made = groups(interval_seconds)
     for name, kind in _GROUPS:
         rules = [_rule(alert, interval_seconds, console) for alert in ALERTS if alert.kind == kind]
         if rules:
-            groups.append({"name": name, "interval": f"{interval_seconds}s", "rules": rules})
-    return json.dumps({"groups": groups}, indent=1) + "\n"
+            made.append({"name": name, "interval": f"{interval_seconds}s", "rules": rules})
+    return json.dumps({"groups": made}, indent=1) + "\n"
 
 
 def at(expr: str, interval_seconds: int, backup_buffer_seconds: int = BACKUP_BUFFER_SECONDS) -> str:

@@ -14,6 +14,7 @@
 """
 
 from alerts.alert import Alert
+from alerts.burn import fires
 from telemetry import metrics as m
 from telemetry.hops import EXITS
 
@@ -100,7 +101,7 @@ def _unanswered(window: str) -> str:
 _HUNG = f"({_unanswered('$half')} > {HUNG_RATIO}) and on (door) ({_unanswered('$minute')} > {HUNG_RATIO})"
 CANARY_SLOW = _any(_hop_of(_LATE, "exit"), f"max by (hop) ({_hop_of(_HUNG, 'door', suffix='-door')})")
 
-# S3, the fast path; `alerts.burn` has the others.
+# S3: what shows in seconds, and the budget that burns fast.
 
 _BAD_PROBES = f"{_bad(m.CANARY_SENT, _NOT_ANSWERED, 'door', '$scrapes')} > 0"
 _UP = _hop_of('sum by (process) (up{process=~"grpc|http"}) > 0', "process", suffix="-door")
@@ -120,7 +121,12 @@ _REFUSES = (
     f"(({_refused('$scrapes')} > {REFUSED_RATIO}) and on (door) ({_refused('$minute')} > {REFUSED_RATIO_MINUTE}))"
     f" and on (door) ({_MANY})"
 )
-INGEST_FAST = _any(_NOBODY_UP, _AWAY, f"max by (hop) ({_hop_of(_REFUSES, 'door', suffix='-door')})")
+INGEST_FAST = _any(
+    _NOBODY_UP,
+    _AWAY,
+    f"max by (hop) ({_hop_of(_REFUSES, 'door', suffix='-door')})",
+    fires("IngestErrorsFastBurn", "page", "hop"),
+)
 
 # S4, S5, S9: what the ledger found and still holds.
 

@@ -18,7 +18,7 @@ from canary.judge import CONVICTING, Judgement, Look, Verdict, differences, fold
 from canary.lanes import Door, Shard, Slot, cover
 from canary.looks import Exit, Held
 from canary.probes import Probe, number_of
-from canary.send import Sends, Sent
+from canary.send import ACCEPTED, REJECTED, UNANSWERED, Sends, Sent
 from canary.settings import CanarySettings
 from canary.state import Case, Open, State
 from canary.work import Workers
@@ -30,6 +30,7 @@ SHARDS_SECONDS = 60.0
 SHARDS_WAIT_SECONDS = 5.0
 JUDGE_SECONDS = 1.0
 RECENT_MAX = 20_000
+OUTCOMES = (ACCEPTED, REJECTED, UNANSWERED, "held_back")
 # Until the shards are known.
 _ANY_SLOT = Slot(0)
 
@@ -114,6 +115,13 @@ class Canary:
         self._told: dict[tuple[int, str], set[Verdict]] = defaultdict(set)
         self._recent_seconds = settings.lately_seconds + max(settings.lost_seconds, settings.backup_lost_seconds)
         metrics.gauge(m.CANARY_PENDING_EVENTS).set_function(lambda: float(len(self.open)))
+        # From the start, as zero: the first failure is an increase already, and not a series that begins at one.
+        for door in self.voices:
+            for outcome in OUTCOMES:
+                metrics.counter(m.CANARY_SENT, door=door, outcome=outcome)
+        for exit in self.eyes:
+            for outcome in ("looked", "failed"):
+                metrics.counter(m.CANARY_LOOKS, exit=exit, outcome=outcome)
 
     def step(self) -> None:
         now = self.clock()

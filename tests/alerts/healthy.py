@@ -19,7 +19,7 @@ CONVICTING = ("LOST", "CORRUPT", "PHANTOM", "DOUBLED")
 LEDGER_HOPS = ("transcoder", "redactor", "rds", "lake", "backup", "backup/web-events", "events-clean", "grpc-door", "http-door")
 CHECKS = ("broken_event", "personal_data", "refused_keys", "old_schema")
 FRESH_SECONDS = 3.0
-OUTCOMES = ("accepted", "rejected", "unanswered")
+OUTCOMES = ("accepted", "rejected", "unanswered", "held_back")
 CANARY_EXITS = {"grpc": ("lake", "rds", "redis", "backup"), "http": ("lake", "rds", "redis", "backup", "web-backup")}
 WORKERS = {
     "grpc": ("grpc-1", "grpc-2"), "http": ("http-1", "http-2"), "transcoder": ("transcoder",), "redactor": ("redactor",),
@@ -130,16 +130,16 @@ def _backup() -> Iterator[Series]:
 def _canary() -> Iterator[Series]:
     for door, exits in CANARY_EXITS.items():
         for outcome in OUTCOMES:
-            # A child is made when it is first counted.
-            if outcome == "accepted":
-                yield of("canary", "canary", m.CANARY_SENT, Rate(CANARY_RATE), door=door, outcome=outcome)
+            sent = Rate(CANARY_RATE if outcome == "accepted" else 0.0)
+            yield of("canary", "canary", m.CANARY_SENT, sent, door=door, outcome=outcome)
         for exit in exits:
             yield of("canary", "canary", m.CANARY_OVERDUE_EVENTS, Value(0), exit=exit, door=door)
             yield of("canary", "canary", m.CANARY_VERDICTS, Rate(CANARY_RATE), exit=exit, door=door, verdict="delivered")
             seconds = 8.0 if exit.endswith("backup") else FRESH_SECONDS
             yield from histogram("canary", "canary", m.CANARY_FRESHNESS_SECONDS, CANARY_RATE, seconds, exit=exit, door=door)
     for exit in CANARY_EXITS["http"]:
-        yield of("canary", "canary", m.CANARY_LOOKS, Rate(0.4), exit=exit, outcome="looked")
+        for outcome in ("looked", "failed"):
+            yield of("canary", "canary", m.CANARY_LOOKS, Rate(0.4 if outcome == "looked" else 0.0), exit=exit, outcome=outcome)
         yield of("canary", "canary", m.CANARY_LOOKED, Clock(2), exit=exit)
         yield from histogram("canary", "canary", m.CANARY_LOOK_SECONDS, 0.4, 0.05, exit=exit)
     for hop in ("http-door", "transcoder", "grpc-door", "redactor", "etl", "lake", "rds", "redis", "backup", "web-backup"):

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from alerts.proof import weeks
+from alerts.proof import detection, weeks
 from alerts.proof.rulebook import Rulebook, rulebook
 from alerts.proof.server import server
 from alerts.rules import rules_text
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     parts = {
         "weeks": commands.add_parser("weeks", help="healthy weeks: no page may fire"),
+        "detection": commands.add_parser("detection", help="how soon outages page"),
         "mutants": commands.add_parser("mutants", help="what is unhealthy must page"),
     }
     for part in parts.values():
@@ -33,11 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts["weeks"].add_argument("--jobs", type=int, default=1)
     parts["weeks"].add_argument("--exact", action="store_true", help="every rule every 5 s, always: slower")
     parts["weeks"].add_argument("--done", type=Path, help="write each week there, and leave out those that are there")
+    parts["detection"].add_argument("--trials", type=int, default=200, help="of each outage")
+    parts["detection"].add_argument("--only", choices=("total", "partial"))
+    parts["detection"].add_argument("--hop", action="append", help="only these")
     chosen = parser.parse_args(arguments)
     text = chosen.rules.read_text() if chosen.rules else rules_text(INTERVAL_SECONDS)
     book = rulebook(text, INTERVAL_SECONDS * 1000)
     with tempfile.TemporaryDirectory(prefix="spillway-proof-") as folder:
-        return {"weeks": _weeks, "mutants": _mutants}[chosen.command](chosen, book, Path(folder))
+        return {"weeks": _weeks, "mutants": _mutants, "detection": _detection}[chosen.command](chosen, book, Path(folder))
 
 
 def _weeks(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:
@@ -63,6 +67,25 @@ def _weeks(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:
     cpu, exact = sum(row["cpu_seconds"] for row in rows), sum(row["exact_hours"] for row in rows)
     print(f"{len(rows)} weeks, {exact:.0f} of {len(rows) * 168} hours at 5 s: {pages} pages, {cpu:.0f} CPU s")
     return 1 if pages else 0
+
+
+def _detection(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:
+    held = True
+    if chosen.only != "partial":
+        outages = [each for each in detection.OUTAGES if not chosen.hop or each.hop in chosen.hop]
+        print(
+            f"Total outages, {chosen.trials} trials each, to the page ({detection.GROUP_WAIT_SECONDS:g} s of group_wait included):\n"
+        )
+        print(detection.ROW_TITLE, flush=True)
+        for row in detection.totals(chosen.programs, folder, book, chosen.trials, chosen.seed, outages):
+            held = held and row.held
+            print(row.markdown(), flush=True)
+    if chosen.only != "total":
+        print(f"\nPartial outages, to firing, objective {detection.OBJECTIVE:.1%}:\n\n{detection.PARTIAL_TITLE}", flush=True)
+        for each in detection.partials(chosen.programs, folder, book, chosen.seed):
+            held = held and bool(each.ours or "lost" not in each.kind)
+            print(each.markdown(), flush=True)
+    return 0 if held else 1
 
 
 def _mutants(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:

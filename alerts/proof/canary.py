@@ -78,7 +78,14 @@ def send(story: Story, rng: np.random.Generator, alive: Spans, outages: Mapping[
 
 
 def look(
-    story: Story, rng: np.random.Generator, exit: str, door: str, out: Door, alive: Spans, outages: Mapping[str, Spans], ends: float
+    story: Story,
+    rng: np.random.Generator,
+    exit: str,
+    door: str,
+    out: Door,
+    alive: Spans,
+    outages: Mapping[str, Spans],
+    ends: float,
 ) -> Lane:
     at = out.sent
     for hop in way(door, exit):

@@ -25,6 +25,8 @@ _MILLIS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w"
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _WORD = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 FIRING = "ALERTS"
+_SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\{([^}]*)\}")
+_MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"')
 _FIRING_OF = re.compile(r'ALERTS\{[^}]*alertname="(\w+)"')
 
 
@@ -84,7 +86,8 @@ class Rulebook:
                 return
             for word in sorted((rule.words | set(_FIRING_OF.findall(rule.expr))) & by_name.keys()):
                 for each in by_name[word]:
-                    take(each, (*above, place[id(rule)]))
+                    if each.is_alert or _selects(rule.expr, each):
+                        take(each, (*above, place[id(rule)]))
             chosen[place[id(rule)]] = rule
 
         for rule in self.rules:
@@ -92,9 +95,29 @@ class Rulebook:
                 take(rule, ())
         return tuple(chosen.values())
 
+    def at_once(self) -> tuple[str, ...]:
+        """Pages that read no record: the quick ones."""
+        return tuple(name for name in self.pages() if all(rule.is_alert for rule in self.closure([name])))
+
     def reads(self, alerts: Collection[str]) -> frozenset[str]:
         """Names of the series, buckets and sums of histograms with their endings, that these alerts rest on."""
         return frozenset(word for rule in self.closure(alerts) for word in rule.words)
+
+
+def _selects(expr: str, record: Rule) -> bool:
+    """Whether a selector of the expression can mean this record: labels that it fixes may speak against it."""
+    fixed = dict(record.labels)
+    choices = [matchers for name, matchers in _SELECTOR.findall(expr) if name == record.name]
+    bare = re.search(rf"{re.escape(record.name)}(?![a-zA-Z0-9_:{{])", _STRING.sub(" ", expr))
+    return bare is not None or any(
+        all(_matches(operator, value, fixed[label]) for label, operator, value in _MATCHER.findall(matchers) if label in fixed)
+        for matchers in choices
+    )
+
+
+def _matches(operator: str, wanted: str, value: str) -> bool:
+    same = re.fullmatch(wanted, value) is not None if operator.endswith("~") else wanted == value
+    return same is not operator.startswith("!")
 
 
 def rulebook(text: str, interval_ms: int) -> Rulebook:

@@ -20,7 +20,14 @@ _STALE_BITS = np.uint64(0x7FF0000000000002)
 # Milliseconds since 1970 in seven bits a byte: so long from November 2004 to 2109.
 _TIME_BYTES = 6
 _SAMPLE = np.dtype(
-    [("field", "u1"), ("length", "u1"), ("value_field", "u1"), ("value", "<f8"), ("time_field", "u1"), ("time", "u1", (_TIME_BYTES,))]
+    [
+        ("field", "u1"),
+        ("length", "u1"),
+        ("value_field", "u1"),
+        ("value", "<f8"),
+        ("time_field", "u1"),
+        ("time", "u1", (_TIME_BYTES,)),
+    ]
 )
 
 

@@ -125,7 +125,11 @@ def server(programs: Path, folder: Path) -> Iterator[Server]:
     shutil.rmtree(folder / "tsdb", ignore_errors=True)
     (folder / "prometheus.yml").write_text("{}")
     port = _free_port()
-    command = [str(programs / "prometheus"), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}"]
+    command = [
+        str(programs / "prometheus"),
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+    ]
     command += [f"--web.listen-address=127.0.0.1:{port}", "--web.enable-remote-write-receiver", "--log.level=warn"]
     command += [f"--storage.tsdb.min-block-duration={_MONTHS}", f"--storage.tsdb.max-block-duration={_MONTHS}"]
     command += ["--storage.tsdb.retention.time=100y", "--query.max-samples=500000000", "--query.timeout=10m"]

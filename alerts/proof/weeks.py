@@ -237,7 +237,9 @@ def _throttling(rng: np.random.Generator, seconds: float) -> Iterator[Fault]:
     """A hot shard for some seconds: a few events are asked to be sent again."""
     for begins in _times(rng, seconds, 10):
         door = str(rng.choice(["grpc-door", "http-door"]))
-        yield Fault("errors", door, float(begins), float(begins + rng.uniform(5.0, 30.0)), share=float(rng.uniform(0.0005, 0.004)))
+        yield Fault(
+            "errors", door, float(begins), float(begins + rng.uniform(5.0, 30.0)), share=float(rng.uniform(0.0005, 0.004))
+        )
 
 
 def _floods(rng: np.random.Generator, seconds: float) -> Iterator[Fault]:
@@ -297,13 +299,24 @@ def run(where: Server, book: Rulebook, story: Story, *, exact: bool = False) -> 
     offsets = {rule.group: int(rng.integers(0, 5000)) for rule in rules}
     begins, ends = story.epoch_ms + int(SETTLE_SECONDS * 1000), story.epoch_ms + int(float(story.edges[-1]) * 1000)
     if exact:
-        return Judged(tuple(judge(where, rules, begins, ends, Pace(offsets), since_ms=story.epoch_ms)), samples, 0, (ends - begins) / 1000)
-    judge(where, [rule for rule in rules if not rule.is_alert], begins, ends, Pace(offsets, RECORD_SECONDS * 1000), since_ms=story.epoch_ms)
+        return Judged(
+            tuple(judge(where, rules, begins, ends, Pace(offsets), since_ms=story.epoch_ms)), samples, 0, (ends - begins) / 1000
+        )
+    judge(
+        where,
+        [rule for rule in rules if not rule.is_alert],
+        begins,
+        ends,
+        Pace(offsets, RECORD_SECONDS * 1000),
+        since_ms=story.epoch_ms,
+    )
     alerts = [replace(rule, for_ms=0) for rule in rules if rule.is_alert]
     quiet = dict.fromkeys(offsets, int(_quiet_offset(story) * 1000))
     found = judge(where, alerts, begins, ends, Pace(quiet, QUIET_SECONDS * 1000))
     happens = busy(story, ())
-    odd = [each for each in found if not any(first <= (each.pending_ms - story.epoch_ms) / 1000 <= last for first, last in happens)]
+    odd = [
+        each for each in found if not any(first <= (each.pending_ms - story.epoch_ms) / 1000 <= last for first, last in happens)
+    ]
     spans = [
         (max(begins, story.epoch_ms + int(first * 1000)), min(ends, story.epoch_ms + int(last * 1000)))
         for first, last in busy(story, found)

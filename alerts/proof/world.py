@@ -67,7 +67,9 @@ class _Target:
         self.ok = self.scrapes[reached]
         self._lost = self.scrapes[1:][reached[:-1] & ~reached[1:]]
         ends = np.array([end for _, end in self.dead] or [-np.inf])
-        self.life = np.maximum.accumulate(np.append(-np.inf, np.sort(ends)))[np.searchsorted(np.sort(ends), self.ok, side="right")]
+        self.life = np.maximum.accumulate(np.append(-np.inf, np.sort(ends)))[
+            np.searchsorted(np.sort(ends), self.ok, side="right")
+        ]
 
     def found(self, labels: Mapping[str, str], values: Floats, epoch_ms: int) -> Series:
         """`values` are those at the scrapes that reach it."""
@@ -89,7 +91,9 @@ class World:
         self._epoch = story.epoch_ms / 1000
         self.targets = list(self._targets())
         self._hidden = {fault.where: fault.span for fault in story.faults if fault.kind == "absent"}
-        self._outages = {hop: self._outage(hop) for hop in (*canary.way("http", "lake"), *EXITS, "backup", "web-backup", "kinesis")}
+        self._outages = {
+            hop: self._outage(hop) for hop in (*canary.way("http", "lake"), *EXITS, "backup", "web-backup", "kinesis")
+        }
         self._traffic = np.maximum(story.traffic(self._at), 0.0)
 
     # Who lives.
@@ -185,7 +189,9 @@ class World:
             at, began = (counts[np.searchsorted(times, when, side="right")] for when in (target.ok, target.life))
             yield target.found({"__name__": metric, **labels}, at - began, self.story.epoch_ms)
 
-    def _gauge(self, target: _Target, metric: Metric | str, labels: Mapping[str, str], values: Floats | float) -> Iterator[Series]:
+    def _gauge(
+        self, target: _Target, metric: Metric | str, labels: Mapping[str, str], values: Floats | float
+    ) -> Iterator[Series]:
         """`values` at the scrapes that reach it."""
         name = metric if isinstance(metric, str) else metric.name
         if self._wants(name):
@@ -193,7 +199,13 @@ class World:
             yield target.found({"__name__": name, **labels}, filled, self.story.epoch_ms)
 
     def _histogram(
-        self, target: _Target, metric: Metric, labels: Mapping[str, str], pace: Floats, share: Callable[[float], Floats | float], mean: float
+        self,
+        target: _Target,
+        metric: Metric,
+        labels: Mapping[str, str],
+        pace: Floats,
+        share: Callable[[float], Floats | float],
+        mean: float,
     ) -> Iterator[Series]:
         """`share(bound)`: of what is observed, how much is at most so long; in each bin, or always."""
         if self._wants(f"{metric.name}_bucket"):
@@ -205,10 +217,14 @@ class World:
             if self._wants(metric.name + suffix):
                 yield self._counted(target, metric.name + suffix, labels, self._cumulative(pace * times))
 
-    def _observed(self, target: _Target, metric: Metric, labels: Mapping[str, str], at: Floats, values: Floats) -> Iterator[Series]:
+    def _observed(
+        self, target: _Target, metric: Metric, labels: Mapping[str, str], at: Floats, values: Floats
+    ) -> Iterator[Series]:
         """A histogram of single observations; times rise."""
         for bound in (*metric.buckets, np.inf) if self._wants(f"{metric.name}_bucket") else ():
-            yield from self._happened(target, f"{metric.name}_bucket", {**labels, "le": floatToGoString(bound)}, at[values <= bound])
+            yield from self._happened(
+                target, f"{metric.name}_bucket", {**labels, "le": floatToGoString(bound)}, at[values <= bound]
+            )
         yield from self._happened(target, f"{metric.name}_count", labels, at)
         yield from self._happened(target, f"{metric.name}_sum", labels, at, values)
 
@@ -300,7 +316,9 @@ class World:
 
     def _worker(self, target: _Target) -> Iterator[Series]:
         part, labels = target.process, {"part": target.process}
-        events = (self._traffic * (1 if part == "transcoder" else 2) * self._open(part) + self._late(part)) * self._portion(target)
+        events = (self._traffic * (1 if part == "transcoder" else 2) * self._open(part) + self._late(part)) * self._portion(
+            target
+        )
         dead = 2e-5 * self._rng.gamma(1.0, 1.0, len(self._at))
         yield from self._counter(target, m.CONSUMER_RECORDS, labels, events / 4.0)
         for outcome, share in (("delivered", 1 - dead), ("dead_letter", dead)):
@@ -341,7 +359,12 @@ class World:
             before = self._open("redactor") * self._open("grpc-door")
             late = self._late(exit) + (self._late("redactor") if exit not in self._outages else 0.0)
             usual = self._traffic * 2 * self._open(exit) * before
-            for outcome, pace in (("loaded", usual + late), ("duplicate", usual * 1e-5), ("conflict", 0.0), ("dead", usual * 1e-6)):
+            for outcome, pace in (
+                ("loaded", usual + late),
+                ("duplicate", usual * 1e-5),
+                ("conflict", 0.0),
+                ("dead", usual * 1e-6),
+            ):
                 yield from self._counter(target, m.ETL_ROWS, {**labels, "outcome": outcome}, pace)
             for reason in ("undecodable", "rule"):
                 yield from self._counter(target, m.DEAD_LETTERS, {"stage": f"etl-{exit}", "reason": reason}, usual * 5e-7)
@@ -468,7 +491,9 @@ class World:
         since = stuck_since(ok, blind)
         at_blind = windows[np.maximum(np.searchsorted(judged, np.where(np.isfinite(since), since, 0.0)) - 1, 0)] + WINDOW_SECONDS
         age = np.where(np.isfinite(since), ok - at_blind, ok - newest)
-        yield from self._gauge(target, m.LEDGER_JUDGED_AGE, {}, np.where(ok - target.life < LEDGER_BEGIN_SECONDS, 0.0, np.maximum(age, 0)))
+        yield from self._gauge(
+            target, m.LEDGER_JUDGED_AGE, {}, np.where(ok - target.life < LEDGER_BEGIN_SECONDS, 0.0, np.maximum(age, 0))
+        )
         yield from self._gauge(target, m.LEDGER_UNREADABLE, {}, 0.0)
 
     def _findings(

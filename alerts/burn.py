@@ -55,17 +55,19 @@ FROM_COUNTERS = ("30m", "1h")
 AVERAGED: Mapping[str, str] = {"2h": "1m", "6h": "1m", "1d": "1m", "3d": "2m"}
 _SECONDS = {"m": 60, "h": 3600, "d": 86400}
 PERIOD_STEP = "5m"
-# The slow groups come round so many times more seldom, and at least every four minutes: older than five is gone.
-TIMES_SLOWER, SLOW_SECONDS_MAX = 6, 240
+# So many times more seldom than Prometheus scrapes, since windows of an hour move slowly; at least every four minutes, since what
+# is older than five is gone.
+TIMES_SLOWER, MEANS_TIMES_SLOWER, SLOW_SECONDS_MAX = 3, 12, 240
 
 
 def groups(interval_seconds: int, slos: Iterable[Slo] = SLOS) -> list[dict[str, Any]]:
     """Prometheus' groups of recording rules."""
     made = []
-    slow = f"{min(TIMES_SLOWER * interval_seconds, SLOW_SECONDS_MAX)}s"
+    pace = f"{min(TIMES_SLOWER * interval_seconds, SLOW_SECONDS_MAX)}s"
+    slow = f"{min(MEANS_TIMES_SLOWER * interval_seconds, SLOW_SECONDS_MAX)}s"
     for slo in slos:
         made += [
-            {"name": f"sloth-slo-sli-recordings-{slo.id}", "interval": f"{interval_seconds}s", "rules": _from_counters(slo)},
+            {"name": f"sloth-slo-sli-recordings-{slo.id}", "interval": pace, "rules": _from_counters(slo)},
             {"name": f"sloth-slo-sli-windows-{slo.id}", "interval": slow, "rules": _averaged(slo)},
             {"name": f"sloth-slo-meta-recordings-{slo.id}", "interval": slow, "rules": _metadata(slo)},
         ]
@@ -93,7 +95,7 @@ def _record(slo: Slo, name: str, expr: str, **labels: str) -> dict[str, Any]:
 def _from_counters(slo: Slo) -> list[dict[str, Any]]:
     made = [_record(slo, f"{SLI}{SHORTEST}", sli(slo, SHORTEST), sloth_window=SHORTEST)]
     for window in FROM_COUNTERS:
-        seen = f"max(sum_over_time(({_shortest(slo)} * 0 + 1)[{window}:1m])) / {_steps(window, '1m')}"
+        seen = f"max(sum_over_time(({_shortest(slo)} * 0 + 1)[{window}:5m])) / {_steps(window, '5m')}"
         made.append(_record(slo, f"{SLI}{window}", f"{sli(slo, window)} * clamp_max({seen}, 1)", sloth_window=window))
     return made
 

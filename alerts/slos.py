@@ -43,7 +43,7 @@ class Witness:
     def ratio(self, window: str) -> str:
         """Between 0 and 1; 0 while nothing happens; absent if nobody reports."""
         bad, total = (query.replace(WINDOW, window) for query in (self.bad, self.total))
-        return f"clamp((({bad}) or ({total}) * 0) / (({total}) > 0), 0, 1) or ({total}) * 0"
+        return f"clamp(({bad}) / (({total}) > 0), 0, 1) or ({total}) * 0"
 
 
 @dataclass(frozen=True, slots=True)

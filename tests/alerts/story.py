@@ -26,9 +26,11 @@ What is checked
   promtool the evaluation sees a sample at once, in life up to an evaluation interval later: so a story must fire one interval
   before its deadline.
 - Before the fault nothing that is named fires. `Fires(..., over_after=...)`: seconds after the fault's end it is quiet again.
-- Only the rules of named alerts are evaluated, with the recording rules that they need, and for PAGES all pages.
+- Only the rules of named alerts are evaluated, with the recording rules that they need, and for PAGES all pages; the SLOs'
+  budgets only with `budgets=True`: take a step of 30 s or 60 s then.
 
-Played by `promtool test rules`, all stories of a step at once.
+Played by `promtool test rules`, all stories of a step at once. `make test` leaves out PAGES where something fires; `make soak`
+plays all of it.
 """
 
 import json
@@ -45,8 +47,10 @@ from telemetry.recording import rules_text as recording_text
 from tests.dashboards.prometheus import promtool
 
 STEP_SECONDS = 5
-# Longer than the ranges of whatever pages within minutes.
-BEFORE_SECONDS = 360
+# Longer than the ranges of what pages within seconds.
+BEFORE_SECONDS = 150
+# A fault without a deadline lasts so long.
+FAULT_SECONDS = 150
 CONSOLE = "http://console"
 PAGES = tuple(alert.name for alert in ALERTS if alert.severity == "page")
 BY_NAME: Mapping[str, Alert] = {alert.name: alert for alert in ALERTS}
@@ -220,6 +224,8 @@ class Story:
     before_seconds: int = BEFORE_SECONDS
     after_seconds: int = 0
     step_seconds: int = STEP_SECONDS
+    # Whether the burn of the SLOs' budgets is worked out: hours decide it, and it costs more than all else.
+    budgets: bool = False
     # Instead of the healthy pipeline's.
     calm: tuple[Series, ...] | None = None
 
@@ -227,7 +233,12 @@ class Story:
     def lasts_seconds(self) -> int:
         if self.fault_seconds is not None:
             return self.fault_seconds
-        return max([300, *(deadline_of(each) for each in self.fires)]) + self.step_seconds
+        return max([FAULT_SECONDS, *(deadline_of(each) for each in self.fires)]) + self.step_seconds
+
+
+def without_others(story: Story) -> Story:
+    """The story for every day: that nothing else pages is left to the long run, unless nothing at all may."""
+    return replace(story, quiet=tuple(name for name in story.quiet if name not in PAGES)) if story.fires else story
 
 
 def deadline_of(fires: Fires) -> int:
@@ -316,7 +327,7 @@ def _played(stories: Sequence[Story], calm: tuple[Series, ...], folder: Path, st
     files = []
     for number, story in enumerate(stories):
         named = {*story.quiet, *(each.alert for each in story.fires)}
-        groups = rules_of(named, step)
+        groups = rules_of(named, step, budgets=story.budgets)
         own = folder / f"rules-{step}-{number}.json"
         own.write_text(json.dumps({"groups": groups}))
         # What nobody reads costs time and changes nothing.
@@ -365,7 +376,8 @@ def _expected(story: Story, number: int) -> Iterable[tuple[str, int, bool]]:
         if each.over_after is not None:
             yield f"count({of(each.alert, *labels)}) > bool 0", ends + each.over_after, False
     for alert, several in fires.items():
-        yield f"count(count_over_time({of(alert)}[{begins}s])) > bool 0", begins, False
+        if begins:
+            yield f"count(count_over_time({of(alert)}[{begins}s])) > bool 0", begins, False
         for label in {label for each in several for label in each.labels}:
             if all(label in each.labels for each in several):
                 others = "|".join(sorted({each.labels[label] for each in several}))
@@ -376,7 +388,7 @@ def _expected(story: Story, number: int) -> Iterable[tuple[str, int, bool]]:
             yield f"count(count_over_time({of(alert)}[{over}s])) > bool 0", over, False
 
 
-def rules_of(names: Iterable[str], step: int) -> list[dict[str, Any]]:
+def rules_of(names: Iterable[str], step: int, *, budgets: bool = True) -> list[dict[str, Any]]:
     """The groups with these alerts, and the recording rules that they need, and those that these need."""
     unknown = sorted(set(names) - set(BY_NAME))
     if unknown:
@@ -385,6 +397,8 @@ def rules_of(names: Iterable[str], step: int) -> list[dict[str, Any]]:
     groups = [*json.loads(recording_text(pace))["groups"], *json.loads(rules_text(pace, CONSOLE))["groups"]]
     wanted, records = set(names), {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
     texts = [rule["expr"] for group in groups for rule in group["rules"] if rule.get("alert") in wanted]
+    if not budgets:
+        records = {record for record in records if not record.startswith("slo:")}
     needed: set[str] = set()
     while texts:
         more = {name for name in records - needed for text in texts if name in text}

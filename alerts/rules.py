@@ -25,6 +25,8 @@ ALERTS: tuple[Alert, ...] = (*SYMPTOMS, *BURNS, *CAUSES, *WATCHERS)
 INTERVAL_SECONDS, INTERVAL_SECONDS_MAX = 5, 60
 CONSOLE = "http://127.0.0.1:8088"
 SCRAPES = 4
+# What pages is evaluated more often than it is scraped: a total outage pages within 30 s, and waiting for a round costs up to five.
+SYMPTOMS_TIMES_FASTER = 5
 # How long Firehose gathers: 5 s on the local stack; with the time that it takes to write and to read an object.
 BACKUP_BUFFER_SECONDS = 60
 # Causes first: a page that fires in the same round finds them pending.
@@ -45,7 +47,8 @@ def rules_text(interval_seconds: int = INTERVAL_SECONDS, console: str = CONSOLE)
     for name, kind in _GROUPS:
         rules = [_rule(alert, interval_seconds, console) for alert in ALERTS if alert.kind == kind]
         if rules:
-            made.append({"name": name, "interval": f"{interval_seconds}s", "rules": rules})
+            pace = max(1, interval_seconds // SYMPTOMS_TIMES_FASTER) if kind == "symptom" else interval_seconds
+            made.append({"name": name, "interval": f"{pace}s", "rules": rules})
     return json.dumps({"groups": made}, indent=1) + "\n"
 
 
@@ -57,6 +60,8 @@ def at(expr: str, interval_seconds: int, backup_buffer_seconds: int = BACKUP_BUF
     """
     least, buffer = SCRAPES * interval_seconds, backup_buffer_seconds
     ranges = {
+        # Where a scrape that is lost changes nothing, since another sign is wanted besides.
+        "$some": 3 * interval_seconds,
         "$scrapes": least,
         "$half": max(30, least),
         "$minute": max(60, least),

@@ -103,7 +103,8 @@ def look(
     seen = looks[np.searchsorted(begins, at)] + LOOK_TAKES_SECONDS
     # The first look that began after it was due, and what it says a moment later.
     due_look = looks[np.searchsorted(begins, sent + due)]
-    told = np.ceil(due_look + LOOK_TAKES_SECONDS) + JUDGE_SECONDS / 2
+    judged = rng.uniform(0, JUDGE_SECONDS)
+    told = np.ceil((due_look + LOOK_TAKES_SECONDS - judged) / JUDGE_SECONDS) * JUDGE_SECONDS + judged
     lost_look = looks[np.searchsorted(begins, sent + lost_after)]
     late = (seen > due_look + LOOK_TAKES_SECONDS) & np.isfinite(due_look)
     overdue = np.stack([told[late], np.minimum(seen[late], lost_look[late] + JUDGE_SECONDS)], axis=1)

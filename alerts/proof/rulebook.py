@@ -95,10 +95,6 @@ class Rulebook:
                 take(rule, ())
         return tuple(chosen.values())
 
-    def at_once(self) -> tuple[str, ...]:
-        """Pages that read no record: the quick ones."""
-        return tuple(name for name in self.pages() if all(rule.is_alert for rule in self.closure([name])))
-
     def reads(self, alerts: Collection[str]) -> frozenset[str]:
         """Names of the series, buckets and sums of histograms with their endings, that these alerts rest on."""
         return frozenset(word for rule in self.closure(alerts) for word in rule.words)

@@ -79,10 +79,9 @@ def _age(quantile: float, window: str) -> str:
 
 _LATE = f"{_age(0.9, '$minute')} > {SLOW_SECONDS}"
 # By door, or what still comes through the other would hide that a transcoder is away.
-_OF_A_DOOR = f"{{{_OF_EXITS}}}"
 _NOTHING = (
-    f"(sum by (exit, door) ({m.CANARY_OVERDUE_EVENTS.name}{_OF_A_DOOR}) > 0)"
-    f" unless on (exit, door) (sum by (exit, door) (increase({m.CANARY_FRESHNESS_SECONDS.name}_count{_OF_A_DOOR}[$some])) > 0)"
+    f"(sum by (exit, door) ({m.CANARY_OVERDUE_EVENTS.name}{{{_OF_EXITS}}}) > 0)"
+    f" unless on (exit, door) (sum by (exit, door) (increase({m.CANARY_FRESHNESS_SECONDS.name}_count{{{_OF_EXITS}}}[$some])) > 0)"
 )
 _SOME_LANES = f"({_STAY_AWAY}) unless on (exit) ({_LATE})"
 _STUCK = f"time() - max by (exit) (last_over_time({m.ETL_LAST_BATCH.name}[1h])) > {BATCH_SECONDS_MAX}"
@@ -268,19 +267,19 @@ SYMPTOMS: tuple[Alert, ...] = (
         "AckedUnaccounted", "S4", "symptom", "page", _found("LOST", _BEFORE_BACKUP),
         "{{ $labels.hop }} lost {{ $value | printf \"%.0f\" }} acknowledged events within an hour: `spillway ledger missing`.",
         "data that users were promised is missing at an exit",
-        within_seconds=300, slo="durability", absence="MonitorBlind", dashboard="spillway-ledger",
+        within_seconds=300, slo="durability", absence="MonitorBlind", dashboard="spillway-ledger", policy="acknowledged",
     ),
     Alert(
         "DuplicatesOverContract", "S5", "symptom", "page", _any(_found("DOUBLED"), _canary_found("duplicated")),
         "{{ $labels.hop }} holds events more than once.",
         "sums and counts of this exit are too high",
-        within_seconds=300, slo="correctness", absence="MonitorBlind", dashboard="spillway-ledger",
+        within_seconds=300, slo="correctness", absence="MonitorBlind", dashboard="spillway-ledger", policy="acknowledged",
     ),
     Alert(
         "RedactionLeak", "S6", "symptom", "page", _convicted('="personal_data"'),
         "Personal data that the canary sent was found where none may be. `spillway canary status` says where.",
         "personal data of users may lie in exits, logs or traces",
-        within_seconds=60, hop="redactor", absence="MonitorBlind", dashboard="spillway-canary", policy="privacy",
+        within_seconds=60, hop="redactor", absence="MonitorBlind", dashboard="spillway-canary", policy="acknowledged",
     ),
     Alert(
         "ExitStale", "S7", "symptom", "page", EXIT_STALE,
@@ -298,7 +297,7 @@ SYMPTOMS: tuple[Alert, ...] = (
         "CorruptionDetected", "S9", "symptom", "page", CORRUPTION,
         "Events at {{ $labels.hop }} are not what was sent.",
         "readers see wrong values, or events that nobody sent",
-        within_seconds=120, slo="correctness", absence="MonitorBlind", dashboard="spillway-ledger",
+        within_seconds=120, slo="correctness", absence="MonitorBlind", dashboard="spillway-ledger", policy="acknowledged",
     ),
     Alert(
         "MonitorBlind", "S10", "symptom", "page", MONITOR_BLIND,
@@ -310,6 +309,6 @@ SYMPTOMS: tuple[Alert, ...] = (
         "PromiseBroken", "", "symptom", "page", _convicted('!="personal_data"'),
         "A negative check was convicted: {{ $labels.check }}. `spillway canary status` says by what.",
         "a broken event was not put aside, a refused key was let in, or an old client is not understood any more",
-        within_seconds=60, hop="grpc-door", absence="MonitorBlind", dashboard="spillway-canary",
+        within_seconds=60, hop="grpc-door", absence="MonitorBlind", dashboard="spillway-canary", policy="acknowledged",
     ),
 )  # fmt: skip

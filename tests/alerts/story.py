@@ -52,6 +52,8 @@ BEFORE_SECONDS = 150
 # A fault without a deadline lasts so long.
 FAULT_SECONDS = 150
 CONSOLE = "http://console"
+# Stories that one call of promtool plays.
+BATCH = 8
 PAGES = tuple(alert.name for alert in ALERTS if alert.severity == "page")
 BY_NAME: Mapping[str, Alert] = {alert.name: alert for alert in ALERTS}
 # Of a change: whatever the metric is.
@@ -347,7 +349,8 @@ def _played(stories: Sequence[Story], calm: tuple[Series, ...], folder: Path, st
         told = {"rule_files": [own.name], "evaluation_interval": f"{step}s", "tests": [test]}
         files.append(folder / f"story-{step}-{number}.json")
         files[-1].write_text(json.dumps(told))
-    return _parts(promtool("test", "rules", *map(str, files)))
+    batches = (files[at : at + BATCH] for at in range(0, len(files), BATCH))
+    return [complaint for batch in batches for complaint in _parts(promtool("test", "rules", *map(str, batch)))]
 
 
 def _parts(said: str) -> list[str]:

@@ -137,9 +137,10 @@ QUIET: tuple[Story, ...] = (
         after_seconds=120,
     ),
     Story(
-        "much that looks bad and is not: a flood against the schema, refusals for a moment, a quarter throttled and written at the "
-        "second attempt, retries that the exits leave out, dead letters, windows not known yet, checks that could not be made, a "
-        "backup that comes in two halves",
+        # A flood against the schema, refusals for a moment, a quarter throttled and written at the second attempt, retries that
+        # the exits leave out, dead letters, windows not known yet, checks that could not be made, a backup that comes in two
+        # halves.
+        "much that looks bad and is not",
         (
             Change(m.DOOR_EVENTS, {"door": "grpc", "status": "rejected"}, Rate(10)),
             Change(m.DOOR_REJECTIONS, {"door": "grpc", "reason": "rule"}, Rate(10)),

@@ -205,7 +205,7 @@ def _worker(hop: Hop) -> tuple[Panel, ...]:
             hop=part,
         ),
     )
-    return panels if part != "redactor" else (*panels, _redacted(part))
+    return panels if part != "redactor" else (*panels, _redacted(part), _rules(part))
 
 
 def _redacted(hop: str) -> Panel:
@@ -219,6 +219,17 @@ def _redacted(hop: str) -> Panel:
     )
 
 
+def _rules(hop: str) -> Panel:
+    return Panel(
+        "Rules of the policy, by action",
+        "short",
+        "Fields of all deployed event types that the loaded policy changes.",
+        "A fall after a deployment: a rule was removed. Unless that was meant, go back to the release before.",
+        (Query(ask.now("min", m.REDACTION_RULES.name, "action"), "{{action}}"),),
+        hop=hop,
+    )
+
+
 def _kinesis(hop: Hop) -> tuple[Panel, ...]:
     records, size = m.KINESIS_SHARD_RECORDS.name, m.KINESIS_WRITE_BYTES.name
     return (
@@ -228,6 +239,15 @@ def _kinesis(hop: Hop) -> tuple[Panel, ...]:
             "Each attempt at a record: written, throttled (the shard is full) or failed.",
             "Throttled: split the hottest shard. Failed: is the endpoint there, are the credentials good?",
             (Query(ask.rate(m.KINESIS_WRITE_RECORDS.name, "stream, outcome"), "{{stream}} {{outcome}}"),),
+            hop=hop.name,
+        ),
+        Panel(
+            "Records refused one by one, by stream",
+            "suffix: rec/s",
+            "Records that failed in calls which Kinesis answered with 200. They are sent again, only they.",
+            "Mostly throttled shards: see use of shards. Internal failures: AWS's own, they pass.",
+            (Query(ask.rate(m.KINESIS_WRITE_ENTRY_FAILURES.name, "stream"), "{{stream}}"),),
+            limit=0.1,
             hop=hop.name,
         ),
         Panel(
@@ -284,6 +304,14 @@ def _backup(hop: Hop) -> tuple[Panel, ...]:
             hop=hop.name,
         ),
         Panel(
+            "Since the newest object, by stream",
+            "s",
+            "How long ago Firehose put an object. While events come, this stays below Firehose's buffer time.",
+            "Rising while events come: Firehose can't deliver. See its error log, the bucket's policy and the KMS key.",
+            (Query(f"time() - {ask.now('max', m.BACKUP_NEWEST.name, 'stream')}", "{{stream}}"),),
+            hop=hop.name,
+        ),
+        Panel(
             "Events found in the backup",
             "eps",
             "Should follow what the doors accept, later by Firehose's buffer time.",
@@ -336,6 +364,7 @@ def _backup(hop: Hop) -> tuple[Panel, ...]:
 def _exit(hop: Hop) -> tuple[Panel, ...]:
     name = hop.name
     return (
+        *(_lake_table() if name == "lake" else ()),
         Panel(
             "Rows by outcome",
             "eps",
@@ -389,6 +418,29 @@ def _exit(hop: Hop) -> tuple[Panel, ...]:
             (Query(f"time() - {ask.now('max', m.ETL_LAST_BATCH.name, exit=name)}", name),),
             limit=60.0,
             hop=name,
+        ),
+    )
+
+
+def _lake_table() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            "Batches that the table did not take",
+            "cps",
+            "Files were written and not committed, so nobody sees them; or a column would have had to change its type.",
+            "not_registered: is the bucket there, who else commits? schema: take the change back, and add a new field instead.",
+            (Query(ask.rate(m.LAKE_REFUSALS.name, "kind"), "{{kind}}"),),
+            limit=0.01,
+            hop="lake",
+        ),
+        Panel(
+            "Small files in the fullest partition",
+            "short",
+            "Of the partitions that the last batch wrote to. The loader compacts as it goes; readers open every file.",
+            "Rising for hours: compaction does not keep up. Run `spillway lake compact`, or take longer batches.",
+            (Query(ask.now("max", m.LAKE_SMALL_FILES.name), "files"),),
+            limit=100.0,
+            hop="lake",
         ),
     )
 

@@ -14,7 +14,12 @@ def page() -> Page:
         uid=UID,
         title="Telemetry itself",
         description="What was shipped, dropped and failed; the trace store; the scraping. Trouble here never touches events.",
-        rows=(Row("On the way to the store", _shipping()), Row("The store", _store()), Row("Prometheus", _scraping())),
+        rows=(
+            Row("On the way to the store", _shipping()),
+            Row("The store", _store()),
+            Row("Prometheus", _scraping()),
+            Row("Processes, and what they say of AWS", _processes()),
+        ),
     )
 
 
@@ -130,6 +135,55 @@ def _scraping() -> tuple[Panel, ...]:
             "How many series a process reports. Labels are bounded, so this is flat after the start.",
             "Growing: a label has values that are not bounded. Find it before Prometheus runs out of memory.",
             (Query("sum by (process) (scrape_samples_scraped)", "{{process}}"),),
+            hop=HOP,
+        ),
+    )
+
+
+def _processes() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            "Running for, by worker",
+            "s",
+            "Since when each process runs. A line that falls to 0 is a restart.",
+            "One that falls again and again dies in a loop: its log says of what.",
+            (Query(f"time() - {ask.now('max', m.PROCESS_START.name, 'process, worker')}", "{{worker}}"),),
+            hop=HOP,
+        ),
+        Panel(
+            "Crashes in ten minutes, by worker",
+            "short",
+            "Bad ends, as the supervisor saw them: killed, an exit code, not ready in time. A drain is none.",
+            "Read the end of its log; `spillway status` shows the last exit.",
+            (Query(f"sum by (process, worker) (increase({m.PROCESS_CRASHES.name}[10m]))", "{{worker}}"),),
+            limit=1.0,
+            hop=HOP,
+        ),
+        Panel(
+            "CPU cores used, by worker",
+            "short",
+            "Of Python a process uses about one core at most. Spark's JVM is not in it.",
+            "A door near 1: start another worker of it. The machine full: see who else takes it.",
+            (Query(ask.rate(m.PROCESS_CPU_SECONDS.name, "process, worker"), "{{worker}}"),),
+            limit=0.9,
+            hop=HOP,
+        ),
+        Panel(
+            "Calls that AWS did not do, by service and kind",
+            "cps",
+            "Denied: a policy, a grant, a disabled key. Throttled. Unavailable: broken or not reached. Clock: our time is wrong.",
+            "Denied is a person's work: what was changed in IAM or KMS? The others are retried, and tell where it is slow.",
+            (Query(ask.rate(m.AWS_FAILURES.name, "service, kind"), "{{service}} {{kind}}"),),
+            limit=0.1,
+            hop=HOP,
+        ),
+        Panel(
+            "Our clock less AWS's, by worker",
+            "s",
+            "To a second, and late by as long as an answer took.",
+            "Minutes: signatures are refused, and accept times are wrong. Mend the machine's time service.",
+            (Query(ask.now("max", m.AWS_CLOCK_SKEW_SECONDS.name, "process, worker"), "{{worker}}"),),
+            limit=5.0,
             hop=HOP,
         ),
     )

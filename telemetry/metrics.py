@@ -5,11 +5,12 @@ an error's text. A part gets a `Metrics` from its composition root and binds chi
 child costs 0.8 us, a look-up by labels 3.3 us.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.openmetrics import exposition as _openmetrics_exposition
 
 F = TypeVar("F", Counter, Gauge)
@@ -50,6 +51,12 @@ KINESIS_WRITE_RECORDS = Metric(
     "spillway_kinesis_write_records_total", "counter", "Records by outcome of each attempt.", ("stream", "outcome")
 )
 KINESIS_WRITE_SECONDS = Metric("spillway_kinesis_write_seconds", "histogram", "Duration of one PutRecords call.", ("stream",))
+KINESIS_WRITE_ENTRY_FAILURES = Metric(
+    "spillway_kinesis_write_entry_failures_total",
+    "counter",
+    "Records that Kinesis refused one by one, in calls that it answered with 200.",
+    ("stream",),
+)
 CONSUMER_RECORDS = Metric("spillway_consumer_records_total", "counter", "Records processed and checkpointed.", ("part",))
 CONSUMER_EVENTS = Metric("spillway_consumer_events_total", "counter", "Events by what became of them.", ("part", "outcome"))
 CONSUMER_BEHIND_SECONDS = Metric(
@@ -66,6 +73,9 @@ CONSUMER_FAILURES = Metric(
 )
 DEAD_LETTERS = Metric("spillway_dead_letters_total", "counter", "Events written to the dead letters.", ("stage", "reason"))
 REDACTED_FIELDS = Metric("spillway_redacted_fields_total", "counter", "Fields changed by the redactor.", ("action",))
+REDACTION_RULES = Metric(
+    "spillway_redaction_rules", "gauge", "Fields of deployed event types that the policy changes, by action.", ("action",)
+)
 ETL_ROWS = Metric("spillway_etl_rows_total", "counter", "Rows by exit and what became of them.", ("exit", "outcome"))
 ETL_BATCH_SECONDS = Metric("spillway_etl_batch_seconds", "histogram", "Duration of one micro-batch.", ("exit",))
 ETL_BATCH_LIMIT_SECONDS = Metric(
@@ -88,6 +98,15 @@ ETL_PROCESSING_RATE = Metric(
 )
 ETL_LAST_BATCH = Metric(
     "spillway_etl_last_batch_timestamp_seconds", "gauge", "When this query last looked at the stream with success.", ("exit",)
+)
+LAKE_REFUSALS = Metric(
+    "spillway_lake_refusals_total",
+    "counter",
+    "Batches that the lake's table did not take: not_registered (files written, not committed), schema (a column would change).",
+    ("kind",),
+)
+LAKE_SMALL_FILES = Metric(
+    "spillway_lake_small_files", "gauge", "Small files in the most crowded partition that the last batch wrote to."
 )
 
 DOOR_IN_FLIGHT_LIMIT_BYTES = Metric(
@@ -132,6 +151,12 @@ BACKUP_FRESHNESS_SECONDS = Metric(
 )
 BACKUP_BEHIND_SECONDS = Metric(
     "spillway_backup_behind_seconds", "gauge", "Age of the oldest backup object that the auditor has not read.", ("stream",)
+)
+BACKUP_NEWEST = Metric(
+    "spillway_backup_newest_timestamp_seconds",
+    "gauge",
+    "When the newest backup object was put that the auditor knows.",
+    ("stream",),
 )
 BACKUP_AUDIT_FAILURES = Metric("spillway_backup_audit_failures_total", "counter", "Rounds of the auditor that failed.")
 LEDGER_EVENTS = Metric("spillway_ledger_events_total", "counter", "Events in this process's digests, once for each tier.")
@@ -184,6 +209,25 @@ TRACES_JUDGED = Metric(
     "counter",
     "Traces of events, judged when they must be complete: whole, or partial by the first hop that is missing.",
     ("verdict", "missing"),
+)
+
+PROCESS_START = Metric("spillway_process_start_timestamp_seconds", "gauge", "When this process began.")
+PROCESS_CPU_SECONDS = Metric(
+    "spillway_process_cpu_seconds_total", "counter", "CPU time that this process took, of all its threads."
+)
+PROCESS_CRASHES = Metric(
+    "spillway_process_crashes_total",
+    "counter",
+    "How often this worker ended badly before this start, as its supervisor told it; 0 where no supervisor tells.",
+)
+AWS_FAILURES = Metric(
+    "spillway_aws_failures_total",
+    "counter",
+    "Calls that AWS did not do: denied, throttled, unavailable (broken or not reached), clock (our time is wrong).",
+    ("service", "kind"),
+)
+AWS_CLOCK_SKEW_SECONDS = Metric(
+    "spillway_aws_clock_skew_seconds", "gauge", "This process's clock less AWS's at its last answer, to a second."
 )
 
 CANARY_SENT = Metric(
@@ -250,6 +294,10 @@ class Metrics:
         assert isinstance(family, Histogram)
         return family.labels(**labels) if labels else family
 
+    def counter_of(self, metric: Metric, read: Callable[[], float]) -> None:
+        """A counter that somebody else counts, without labels: read at each scrape. It must not fall."""
+        self.registry.register(_Read(metric, read))
+
     def _family(self, metric: Metric, kind: type[F]) -> F:
         family = self._families.get(metric.name)
         if family is None:
@@ -278,6 +326,17 @@ class Metrics:
         return _NoMetrics()
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A collector of one figure."""
+
+    metric: Metric
+    read: Callable[[], float]
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(self.metric.name, self.metric.help, value=self.read())
+
+
 class _Nothing:
     def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None: ...
     def dec(self, amount: float = 1) -> None: ...
@@ -297,6 +356,8 @@ class _NoMetrics(Metrics):
 
     def histogram(self, metric: Metric, **labels: str) -> Histogram:
         return cast(Histogram, _NOTHING)
+
+    def counter_of(self, metric: Metric, read: Callable[[], float]) -> None: ...
 
 
 _NOTHING: Any = _Nothing()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from telemetry import itself
 from telemetry import log as logs
 from telemetry.health import Health
 from telemetry.log import Logger
@@ -43,6 +44,7 @@ class Telemetry:
         scrub: Callable[[str], str] = str,
     ) -> "Telemetry":
         metrics = Metrics()
+        itself.report(metrics, settings.crashes)
         endpoint = settings.endpoint()
         shippers: list[Shipper[Any]] = []
         ship_span, ship_line = None, None

@@ -27,6 +27,8 @@ class TelemetrySettings:
     queue_items_max: int = 4096
     ship_seconds: float = 1.0
     ship_timeout_seconds: float = 3.0
+    # How often this worker has ended badly before this start. Its supervisor says so, nobody else.
+    crashes: int = 0
 
     def endpoint(self, env: Mapping[str, str] | None = None) -> str:
         env = os.environ if env is None else env

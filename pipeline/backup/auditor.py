@@ -35,6 +35,7 @@ from pipeline.errors import Corrupt, Permanent, Retryable, SpillwayError
 from pipeline.ledger import recorder
 from pipeline.ledger.recorder import Recorder
 from pipeline.ledger.tally import Seen, Tally
+from pipeline.streams.aws_failures import AwsFailures
 from pipeline.tracing import kept_in
 from telemetry import metrics as m
 from telemetry.log import Logger, configure
@@ -85,6 +86,8 @@ class _State:
     damage: Counter
     freshness: Histogram
     looked_at: float
+    # When the newest object was put; of none that is known, when the auditor began.
+    newest_at: float
     cursor: Cursor | None = None
     swept_at: list[float] = field(default_factory=lambda: [float("-inf")] * len(SWEEPS))
     saved_at: float = 0.0
@@ -121,12 +124,14 @@ class Auditor:
                 metrics.counter(m.BACKUP_DAMAGE, stream=source.stream),
                 metrics.histogram(m.BACKUP_FRESHNESS_SECONDS, stream=source.stream),
                 looked_at=now_seconds(),
+                newest_at=now_seconds(),
             )
             for source in sources
         ]
         for state in self._states:
             gauge = metrics.gauge(m.BACKUP_BEHIND_SECONDS, stream=state.source.stream)
             gauge.set_function(partial(self._behind_seconds, state))
+            metrics.gauge(m.BACKUP_NEWEST, stream=state.source.stream).set_function(partial(_newest_at, state))
 
     def run(self, stopping: threading.Event) -> None:
         """Rounds until told to stop; then where it is is written down."""
@@ -173,6 +178,7 @@ class Auditor:
         after = cursor.list_after(SWEEPS[number].back, datetime.fromtimestamp(now, UTC))
         for stored in cursor.unread(self._objects.list(cursor.prefix, after)):
             state.unread[stored.key] = stored
+            state.newest_at = max(state.newest_at, stored.modified_at.timestamp())
         state.looked_at = now
         state.swept_at[number:] = [now] * (len(SWEEPS) - number)  # a deep one does what a shallow one does
 
@@ -290,6 +296,10 @@ class Auditor:
         self._log.warning(what, hop=state.source.hop, stream=state.source.stream, key=key, detail=text)
 
 
+def _newest_at(state: _State) -> float:
+    return state.newest_at
+
+
 def _cursor_key(source: Source) -> str:
     return f"{CURSORS}{source.stream}.json"
 
@@ -329,8 +339,9 @@ def _serve(telemetry: Telemetry, settings: Settings, own: AuditorSettings) -> No
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    objects = S3Objects(boto3.client("s3", region_name=settings.region, config=CALLS), settings.bucket)
-    bucket = S3Objects(boto3.client("s3", region_name=settings.region, config=recorder.CALLS), settings.bucket)
+    aws = AwsFailures(telemetry.metrics, ("s3",))
+    objects = S3Objects(aws.watched(boto3.client("s3", region_name=settings.region, config=CALLS)), settings.bucket)
+    bucket = S3Objects(aws.watched(boto3.client("s3", region_name=settings.region, config=recorder.CALLS)), settings.bucket)
     ledger = Recorder.begin(PART, telemetry.worker, bucket, telemetry.metrics, telemetry.log)
     auditor = Auditor(
         objects, sources(settings), telemetry.metrics, telemetry.log, telemetry.tracer, bucket=settings.bucket, settings=own,

@@ -37,6 +37,7 @@ from pipeline.ledger import recorder
 from pipeline.ledger.recorder import Recorder
 from pipeline.ledger.tally import Tally
 from pipeline.streams.aws import BotocoreAccess
+from pipeline.streams.aws_failures import AwsFailures
 from telemetry.log import Logger, configure
 from telemetry.metrics import DEAD_LETTERS, Metrics
 from telemetry.personal_data import mask
@@ -77,6 +78,7 @@ class Tools:
     letters: StoredDeadLetters
     tracer: Tracer
     tally: Tally
+    aws: AwsFailures
 
 
 Build = Callable[[Tools], AbstractAsyncContextManager[Processor]]
@@ -107,20 +109,23 @@ def run(part: str, stream_of: Callable[[Settings], str], build: Build) -> int:
 async def _serve(telemetry: Telemetry, stream_name: str, settings: Settings, consuming: ConsumerSettings, build: Build) -> None:
     part, metrics, log, tracer = telemetry.part, telemetry.metrics, telemetry.log, telemetry.tracer
     region = settings.region
-    bucket = S3Objects(boto3.client("s3", region_name=region, config=CALLS), settings.bucket)
+    aws = AwsFailures(metrics, ("s3", "dynamodb", "kinesis", "kms"))
+    bucket = S3Objects(aws.watched(boto3.client("s3", region_name=region, config=CALLS)), settings.bucket)
     letters = StoredDeadLetters(bucket, metrics, lambda: time.time_ns() // 1_000, log)
     for reason in (CORRUPT, POISON):  # shown from the start, as zero
         metrics.counter(DEAD_LETTERS, stage=part, reason=reason)
-    leases = DynamoLeases(boto3.client("dynamodb", region_name=region, config=CALLS), part, stream_name, consuming.table)
+    table = aws.watched(boto3.client("dynamodb", region_name=region, config=CALLS))
+    leases = DynamoLeases(table, part, stream_name, consuming.table)
     stopping = _on_signals()
-    ledger_bucket = S3Objects(boto3.client("s3", region_name=region, config=recorder.CALLS), settings.bucket)
+    ledger_bucket = S3Objects(aws.watched(boto3.client("s3", region_name=region, config=recorder.CALLS)), settings.bucket)
     ledger = Recorder.begin(part, telemetry.worker, ledger_bucket, metrics, log)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, ledger.end)
-        processor = await stack.enter_async_context(build(Tools(settings, metrics, log, letters, tracer, ledger.tally)))
+        processor = await stack.enter_async_context(build(Tools(settings, metrics, log, letters, tracer, ledger.tally, aws)))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         access = BotocoreAccess("kinesis", region)
-        stream = KinesisStream(boto3.client("kinesis", region_name=region, config=CALLS), session, access, stream_name, part)
+        kinesis = aws.watched(boto3.client("kinesis", region_name=region, config=CALLS))
+        stream = KinesisStream(kinesis, session, access, stream_name, part)
         journal = LoggedJournal(part, metrics, log, stream=stream_name)
         stopping.on_set(lambda: telemetry.set_ready(False))
         telemetry.set_ready(True)

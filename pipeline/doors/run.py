@@ -25,6 +25,7 @@ from pipeline.doors.settings import DoorSettings, GrpcSettings, HttpSettings
 from pipeline.ledger.recorder import CALLS, Recorder
 from pipeline.schema.registry import Registry
 from pipeline.streams.aws import BotocoreAccess
+from pipeline.streams.aws_failures import AwsFailures
 from pipeline.streams.batching import Bounds, Lanes
 from pipeline.streams.group_commit import GroupCommit
 from pipeline.streams.put_records import PutRecords
@@ -69,7 +70,8 @@ async def serve(name: str) -> None:
         calls_max=settings.calls_max,
         attempt_seconds_max=settings.attempt_seconds,
     )
-    bucket = S3Objects(boto3.client("s3", region_name=shared.region, config=CALLS), shared.bucket)
+    aws = AwsFailures(metrics, ("s3",))
+    bucket = S3Objects(aws.watched(boto3.client("s3", region_name=shared.region, config=CALLS)), shared.bucket)
     ledger = Recorder.begin(name, worker, bucket, metrics, log)
     collector = Collector(
         door=name,

@@ -14,6 +14,7 @@ from pipeline.etl.exits import ExitLoader, LakeExit, RdsExit, RedisExit
 from pipeline.etl.job import ExitQuery, Stream, register, run_queries
 from pipeline.etl.settings import EtlSettings, RdsSettings, RedisSettings
 from pipeline.etl.work import Place
+from telemetry.metrics import Metrics
 from telemetry.personal_data import mask
 from telemetry.process import Telemetry
 from telemetry.settings import TelemetrySettings
@@ -45,7 +46,7 @@ def serve(shared: Settings, etl: EtlSettings, telemetry: Telemetry) -> int:
         etl.checkpoints(shared),
         etl.restart_seconds_max,
     )
-    loaders = exits(shared, etl, tracer.keeping if tracer.on else None)
+    loaders = exits(shared, etl, tracer.keeping if tracer.on else None, telemetry.metrics)
     queries = [ExitQuery(session, stream, one, telemetry.metrics, log, tracer, rng=random.Random()) for one in loaders]
 
     def ready() -> None:
@@ -61,12 +62,12 @@ def serve(shared: Settings, etl: EtlSettings, telemetry: Telemetry) -> int:
     return 0
 
 
-def exits(shared: Settings, etl: EtlSettings, keeping: Keeping | None) -> list[ExitLoader]:
+def exits(shared: Settings, etl: EtlSettings, keeping: Keeping | None, metrics: Metrics) -> list[ExitLoader]:
     """The loaders of the exits that are asked for. `keeping`: which events are traced."""
     proto_dir = str(shared.proto_dir.resolve()) if shared.proto_dir else ""
     place = Place(f"s3://{shared.bucket}", shared.region, proto_dir, keeping)
     made: dict[str, ExitLoader] = {
-        "lake": LakeExit(place, etl.lake(shared), etl.compact_files),
+        "lake": LakeExit(place, etl.lake(shared), etl.compact_files, metrics),
         "rds": RdsExit(place, load(RdsSettings).url),
         "redis": RedisExit(place, load(RedisSettings).url),
     }

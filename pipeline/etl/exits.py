@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.errors import InvalidSchema
+from pipeline.errors import InvalidSchema, Unavailable
 from pipeline.etl import rds
 from pipeline.etl.columns import Columns
 from pipeline.etl.lake import Lake
@@ -20,6 +20,7 @@ from pipeline.etl.report import REPORT_SCHEMA, Conflict, FailedEvent, PartReport
 from pipeline.etl.stage import struct_name
 from pipeline.etl.work import BuryConflicts, FindKept, LoadRds, LoadRedis, Place, StageLake
 from pipeline.event import StoredRecord
+from telemetry.metrics import LAKE_REFUSALS, LAKE_SMALL_FILES, Metrics
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -86,11 +87,15 @@ def total(reports: list[PartReport]) -> BatchReport:
 class LakeExit:
     name = "lake"
 
-    def __init__(self, place: Place, uri: str, compact_files: int) -> None:
+    def __init__(self, place: Place, uri: str, compact_files: int, metrics: Metrics | None = None) -> None:
         self._place = place
         self._uri = uri
         self._compact_files = compact_files
         self._lake: Lake | None = None
+        metrics = metrics or Metrics.off()
+        self._not_registered = metrics.counter(LAKE_REFUSALS, kind="not_registered")
+        self._schema_refused = metrics.counter(LAKE_REFUSALS, kind="schema")
+        self._small_files = metrics.gauge(LAKE_SMALL_FILES)
 
     def begin(self) -> None:
         kinds = self._place.registry().types
@@ -99,7 +104,11 @@ class LakeExit:
         names = {struct_name(name): name for name in kinds}
         if len(names) < len(kinds):
             raise InvalidSchema(f"two event types would share a column: {sorted(set(kinds) - set(names.values()))}")
-        self._lake.ensure({column: columns.struct_type(name) for column, name in names.items()})
+        try:
+            self._lake.ensure({column: columns.struct_type(name) for column, name in names.items()})
+        except InvalidSchema:
+            self._schema_refused.inc()
+            raise
 
     def load(self, frame: "DataFrame", batch: int, query_id: str) -> BatchReport:
         assert self._lake is not None
@@ -121,9 +130,14 @@ class LakeExit:
         files = [one for report in staged for one in report.files]
         watched = frozenset(event.key for part in said.seen for event in part.kept)
         began_ns = time.time_ns()
-        done = self._lake.commit(app_id, batch, files, on_conflicts=bury, watched=watched)
+        try:
+            done = self._lake.commit(app_id, batch, files, on_conflicts=bury, watched=watched)
+        except Unavailable:
+            self._not_registered.inc()
+            raise
         commit = Commit(began_ns, time.time_ns(), done.version, done.known)
-        compact_crowded(self._lake, {(one.tenant, one.type, one.date) for one in files}, self._compact_files)
+        crowd = compact_crowded(self._lake, {(one.tenant, one.type, one.date) for one in files}, self._compact_files)
+        self._small_files.set(crowd)
         duplicates = said.duplicates + done.duplicates
         return BatchReport(said.records, done.rows, duplicates, dead, said.accepted, said.seen, tuple(failed), commit)
 

@@ -58,11 +58,13 @@ def partitions(lake: Lake) -> list[PartitionSize]:
 
 
 def compact_crowded(lake: Lake, touched: Iterable[Partition], files_max: int) -> int:
-    """Compact the most crowded of these partitions, a bounded number of them; how many it were."""
+    """Compact the most crowded of these partitions, a bounded number of them; how many small files the fullest had before."""
     listing = lake.listing(lake.table())
     small = {at: sum(1 for one in listing.get(at, ()) if one.size_bytes < SMALL_BYTES) for at in touched}
     crowded = sorted((at for at, count in small.items() if count >= files_max), key=lambda at: -small[at])[:_CROWDED_MAX]
-    return sum(compact(lake, at) for at in crowded)
+    for at in crowded:
+        compact(lake, at)
+    return max(small.values(), default=0)
 
 
 def compact(lake: Lake, partition: Partition) -> bool:

@@ -285,6 +285,25 @@ def _both(*plans: Plan | None) -> Plan | None:
     return step
 
 
+def rules(registry: Registry) -> dict[str, int]:
+    """How many fields of all deployed messages have an option that changes them, by action: a fall is a rule that has gone."""
+    counts = dict.fromkeys((Policy(0, action).word for action in (DROP, MASK, PSEUDONYMISE, GENERALISE, SCAN)), 0)
+    known: set[str] = set()
+    unread = [kind.descriptor for kind in registry.types.values()]
+    while unread:
+        message = unread.pop()
+        if message.full_name in known:
+            continue
+        known.add(message.full_name)
+        for field in message.fields:
+            own = _Compiler()._own(field)
+            if own is not None and own.word in counts:
+                counts[own.word] += 1
+            if field.message_type is not None:
+                unread.append(field.message_type)
+    return counts
+
+
 def explain(registry: Registry) -> Iterator[tuple[str, str, str]]:
     """(event type, field, what is done to it) of every field with an option: for people who review the policy."""
     for name, kind in sorted(registry.types.items()):

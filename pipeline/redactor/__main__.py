@@ -15,10 +15,12 @@ from pipeline.config import load
 from pipeline.consumer.run import CALLS, Tools, run
 from pipeline.consumer.stream import Processor
 from pipeline.redaction.kms_keys import KmsKeys, RedactionSettings
+from pipeline.redaction.policy import rules
 from pipeline.redaction.redact import Redactor
 from pipeline.redactor.worker import STAGE, RedactorWorker
 from pipeline.schema.registry import Registry
 from pipeline.streams.kinesis_writer import KinesisWriter
+from telemetry.metrics import REDACTION_RULES
 
 # Redaction is Python's own work: more threads would only take turns. The second is for while one waits for KMS.
 POOL_THREADS = 2
@@ -29,13 +31,16 @@ async def build(tools: Tools) -> AsyncIterator[Processor]:
     """Raises: InvalidSchema: the policy is not complete."""
     settings = tools.settings
     keys = KmsKeys(
-        boto3.client("kms", region_name=settings.region, config=CALLS),
-        boto3.client("s3", region_name=settings.region, config=CALLS),
+        tools.aws.watched(boto3.client("kms", region_name=settings.region, config=CALLS)),
+        tools.aws.watched(boto3.client("s3", region_name=settings.region, config=CALLS)),
         bucket=settings.bucket,
         settings=load(RedactionSettings),
         clock=time.monotonic,
     )
-    redactor = Redactor(Registry.load(settings.proto_dir), keys)
+    registry = Registry.load(settings.proto_dir)
+    redactor = Redactor(registry, keys)
+    for action, fields in rules(registry).items():
+        tools.metrics.gauge(REDACTION_RULES, action=action).set(fields)
     writer = KinesisWriter.to(settings.clean_stream, settings.region, tools.metrics)
     with ThreadPoolExecutor(POOL_THREADS, "redact") as pool:
         try:

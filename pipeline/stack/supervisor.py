@@ -51,6 +51,8 @@ KILL_SECONDS, KILLS_MAX = 2.0, 3
 LOG_CHECK_SECONDS = 5.0
 # An orphan that no leader accounts for may still end by itself, as PostgreSQL's backends do.
 ORPHAN_GRACE_SECONDS = 5.0
+# Tells a process how often it has ended badly so far: what it can't know, and what its metrics then say.
+CRASHES_VARIABLE = "SPILLWAY_TELEMETRY_CRASHES"
 
 State = Literal["waiting", "starting", "ready", "unready", "backoff", "failed", "held", "done", "stopped"]
 UP: tuple[State, ...] = ("ready", "unready", "done")
@@ -84,6 +86,8 @@ class Child:
     probes_failed: int = 0
     starts: int = 0
     failures_in_a_row: int = 0
+    # Ends with another exit code than 0, and those of a process that was not ready in time.
+    crashes: int = 0
     last_exit: str = ""
 
 
@@ -182,7 +186,8 @@ class Supervisor:
 
     def _start(self, child: Child, now: float) -> None:
         name = child.process.name
-        environment = os.environ | child.process.env | {STACK_VARIABLE: self.folder.mark, PROCESS_VARIABLE: name}
+        ours = {STACK_VARIABLE: self.folder.mark, PROCESS_VARIABLE: name, CRASHES_VARIABLE: str(child.crashes)}
+        environment = os.environ | child.process.env | ours
         supervisor = os.getpid()
 
         def in_child() -> None:
@@ -290,6 +295,7 @@ class Supervisor:
         elif asked and (self.folder.hold / name).exists():
             child.state, child.last_exit = "held", text
         else:
+            child.crashes += asked or code != 0
             self._failed(child, child.last_exit if asked else text, self.clock())
 
     def _failed(self, child: Child, why: str, now: float) -> None:

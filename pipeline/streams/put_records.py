@@ -18,11 +18,13 @@ import orjson
 from pipeline.errors import DeadlineExceeded, Retryable, Throttled, Unavailable
 from pipeline.event import Record
 from pipeline.streams.aws import AccessSource
+from pipeline.streams.aws_failures import AwsFailures
 from pipeline.streams.retry import Clock
 from pipeline.streams.sink import NotWritten, Outcome, Written
 from telemetry.metrics import (
     KINESIS_SHARD_RECORDS,
     KINESIS_WRITE_BYTES,
+    KINESIS_WRITE_ENTRY_FAILURES,
     KINESIS_WRITE_RECORDS,
     KINESIS_WRITE_SECONDS,
     Metrics,
@@ -73,7 +75,9 @@ class PutRecords:
         self._shards: dict[str, tuple[Any, Any]] = {}
         self._shard(_FIRST_SHARD)  # a stream that nobody writes to has a rate too: zero
         self._written, self._throttled, self._failed = count("written"), count("throttled"), count("failed")
+        self._entry_failures = metrics.counter(KINESIS_WRITE_ENTRY_FAILURES, stream=stream)
         self._seconds = metrics.histogram(KINESIS_WRITE_SECONDS, stream=stream)
+        self._failures = AwsFailures(metrics, ("kinesis",))
 
     async def write(self, records: Sequence[Record], *, deadline_seconds: float) -> list[Outcome]:
         ends = self._clock() + deadline_seconds
@@ -93,6 +97,9 @@ class PutRecords:
             if left_seconds <= 0:
                 raise DeadlineExceeded("no time left for this call")
             outcomes = await self._call(chunk, left_seconds)
+            refused = sum(isinstance(outcome, NotWritten) for outcome in outcomes)
+            if refused:
+                self._entry_failures.inc(refused)
         except Retryable as exc:
             throttled = isinstance(exc, Throttled)
             fate = NotWritten(str(exc), throttled=throttled, retry_after_seconds=exc.retry_after_seconds or 1.0)
@@ -127,6 +134,7 @@ class PutRecords:
             code, text = f"HTTP {status}", ""
         if code in _CREDENTIALS:
             self._access.forget()
+        self._failures.note("kinesis", code, status, text)
         message = f"{code}: {text}"[:_ERROR_TEXT_MAX]
         return Throttled(message) if code in _THROTTLING or status == 429 else Unavailable(message)
 

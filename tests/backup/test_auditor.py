@@ -122,6 +122,18 @@ def test_an_idle_auditor_shows_zeros_for_both_streams(world: World) -> None:
     assert f"{m.BACKUP_AUDIT_FAILURES.name} 0.0" in shown
 
 
+def test_the_newest_object_is_known_and_none_is_as_old_as_the_auditor(world: World) -> None:
+    began = NOON.timestamp()
+    story = [world.count(m.BACKUP_NEWEST)]
+    world.now += timedelta(seconds=8)
+    world.put("a")
+    for _ in range(2):
+        world.round(seconds=60.0)
+        story.append(world.count(m.BACKUP_NEWEST))
+    assert [began, began + 8, began + 8] == story
+    assert began == world.count(m.BACKUP_NEWEST, "web-events")
+
+
 def test_freshness_is_from_the_accept_time_to_the_object(world: World) -> None:
     world.put("a", "b")
     world.round(seconds=60.0)

@@ -51,6 +51,7 @@ LABEL_VALUES: dict[str, tuple[str, ...]] = {
     "missing": ("", "redactor", "lake"),
     "check": ("broken_event", "personal_data"),
     "hop": ("grpc-door", "redactor", "lake"),
+    "service": ("s3", "dynamodb"),
 }
 VERDICTS: dict[str, tuple[str, ...]] = {
     m.CANARY_VERDICTS.name: ("delivered", "late", "lost"),
@@ -98,6 +99,10 @@ TROUBLE_METRICS = frozenset(
         m.BACKUP_DAMAGE,
         m.BACKUP_AUDIT_FAILURES,
         m.LEDGER_FINDINGS,
+        m.KINESIS_WRITE_ENTRY_FAILURES,
+        m.LAKE_REFUSALS,
+        m.AWS_FAILURES,
+        m.PROCESS_CRASHES,
     )
 )
 PROCESSES = ("sdk", "http", "transcoder", "grpc", "redactor", "etl", "auditor", "canary", "ledger", "store")
@@ -126,6 +131,7 @@ _FIXED: dict[str, float] = {
     m.ETL_BATCH_LIMIT_SECONDS.name: 20,
     m.DOOR_KEYS_USABLE.name: 1,
     m.LEDGER_SIGHT.name: 1,
+    m.REDACTION_RULES.name: 12,
 }
 _BUSY_PER_SECOND, _TROUBLED_PER_SECOND, _BYTES_PER_SECOND = 120.0, 0.4, 260_000.0
 SECONDS_AHEAD_MAX = 30.0
@@ -148,7 +154,13 @@ def process_of(metric: Metric, labels: dict[str, str]) -> tuple[str, ...]:
     """Who reports this label set."""
     if metric in (m.TELEMETRY_ITEMS, m.TELEMETRY_QUEUE_ITEMS):
         return PROCESSES
-    if metric in (m.LEDGER_EVENTS, m.LEDGER_SEGMENTS, m.LEDGER_UNWRITTEN_SECONDS):
+    if metric in (m.PROCESS_START, m.PROCESS_CPU_SECONDS, m.PROCESS_CRASHES):
+        return PROCESSES
+    if metric in (m.AWS_FAILURES, m.AWS_CLOCK_SKEW_SECONDS) or metric in (
+        m.LEDGER_EVENTS,
+        m.LEDGER_SEGMENTS,
+        m.LEDGER_UNWRITTEN_SECONDS,
+    ):
         return _REPORT_DIGESTS
     if metric.name.startswith("spillway_canary_"):
         return ("canary",)
@@ -165,6 +177,8 @@ def process_of(metric: Metric, labels: dict[str, str]) -> tuple[str, ...]:
         ("traces", "store"),
         ("ledger", "ledger"),
         ("redacted", "redactor"),
+        ("redaction", "redactor"),
+        ("lake", "etl"),
     ):
         if metric.name.startswith(f"spillway_{prefix}_"):
             return (process,)

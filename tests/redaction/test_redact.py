@@ -10,7 +10,7 @@ from pipeline.gen.spillway.events.v1 import acquisition_pb2 as acquisition
 from pipeline.gen.spillway.v1.record_pb2 import StoredBatch
 from pipeline.redaction.actions import generalised, masked, pseudonym
 from pipeline.redaction.keys import MemoryKeys
-from pipeline.redaction.policy import verify
+from pipeline.redaction.policy import rules, verify
 from pipeline.redaction.redact import Redactor, check_identity
 from pipeline.schema.registry import Registry
 from telemetry.personal_data import find
@@ -308,3 +308,27 @@ def test_a_refusal_is_an_event_and_a_bug_is_not_swallowed(monkeypatch):
     with pytest.raises(KeyError):
         redacted(event(LEAD))
     assert issubclass(InvalidEvent, Exception)
+
+
+def test_a_rule_that_is_gone_is_one_rule_less(tmp_path):
+    """Of every message that a type can hold, each counted once, also of one that holds itself."""
+    mask = "[(spillway.v1.personal_data) = {kind: PERSONAL_DATA_KIND_EMAIL action: REDACTION_ACTION_MASK}]"
+    ours, found = rules(REGISTRY), []
+    for number, rule in enumerate((mask, "")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "x.proto").write_text(
+            HEAD
+            + """message Person {
+              string phone = 1 [(spillway.v1.personal_data).action = REDACTION_ACTION_DROP];
+              Person boss = 2;
+            }
+            message Event { option (spillway.v1.entity) = {name: "x"};
+              string mail = 1 RULE;
+              Person one = 2;
+              repeated Person all = 3;
+              string note = 4;
+            }""".replace("RULE", rule)
+        )
+        found.append({word: count - ours[word] for word, count in rules(Registry.load(folder)).items() if count != ours[word]})
+    assert [{"drop": 1, "mask": 1}, {"drop": 1}] == found

@@ -1,5 +1,6 @@
 """The supervisor against processes that die, hang, ignore signals and leave children behind."""
 
+import os
 import random
 import signal
 import subprocess
@@ -49,6 +50,17 @@ def test_what_dies_is_started_again(start_fakes: StartFakes) -> None:
     process = stack.wait_until("one", lambda each: each.restarts == 1 and each.up, 10)
     assert ("SIGKILL", other) == (process.last_exit, stack.pid("other"))
     assert first != process.pid
+
+
+def test_a_process_is_told_how_often_it_ended_badly_and_a_drain_is_no_crash(start_fakes: StartFakes, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    word = f"open({str(told)!r}, 'a').write(os.environ['SPILLWAY_TELEMETRY_CRASHES'])"
+    stack = start_fakes(fake("door", on_sigterm("sys.exit()", word)))
+    for number, signal_number in enumerate((signal.SIGTERM, signal.SIGKILL, signal.SIGTERM), 1):
+        wait_until(lambda number=number: told.exists() and len(told.read_text()) == number, f"start {number}")
+        os.kill(stack.pid("door"), signal_number)
+    wait_until(lambda: len(told.read_text()) == 4, "start 4")
+    assert "0011" == told.read_text()
 
 
 def test_what_was_not_ready_in_time_is_started_again(start_fakes: StartFakes) -> None:

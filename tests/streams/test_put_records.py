@@ -17,7 +17,7 @@ from pipeline.streams.aws import Access
 from pipeline.streams.put_records import CALL_BYTES_MAX, CALL_RECORDS_MAX, PutRecords, chunks, outcomes_of
 from pipeline.streams.sigv4 import Credentials, Signer
 from pipeline.streams.sink import NotWritten, Written
-from telemetry.metrics import KINESIS_WRITE_RECORDS, Metrics
+from telemetry.metrics import AWS_FAILURES, KINESIS_WRITE_ENTRY_FAILURES, KINESIS_WRITE_RECORDS, Metrics
 
 from .simulated import record
 
@@ -162,6 +162,27 @@ async def test_a_failed_call_confirms_nothing(
     kinesis.handler = says(status, body)
     outcomes = await put.write([record("a"), record("b")], deadline_seconds=5)
     assert [(True, throttled)] * 2 == [(isinstance(of, NotWritten), getattr(of, "throttled", None)) for of in outcomes]
+
+
+async def test_records_that_fail_alone_are_counted_apart_from_calls_that_fail(kinesis: Scripted, put: PutRecords) -> None:
+    metrics, refused = sink_metrics[id(put)], {"ErrorCode": "InternalFailure", "ErrorMessage": "Internal Service Failure"}
+    seen = []
+    for handler in (
+        says(200, {"Records": [GOOD, GOOD]}),
+        says(200, {"Records": [GOOD, refused]}),
+        says(503, {"__type": "InternalFailure"}),
+    ):
+        kinesis.handler = handler
+        await put.write([record("a"), record("b")], deadline_seconds=5)
+        seen.append(metrics.value(KINESIS_WRITE_ENTRY_FAILURES, stream="events"))
+    assert [0, 1, 1] == seen
+    assert 1 == metrics.value(AWS_FAILURES, service="kinesis", kind="unavailable")
+
+
+async def test_a_denied_call_is_counted_as_such(kinesis: Scripted, put: PutRecords) -> None:
+    kinesis.handler = says(400, {"__type": "AccessDeniedException", "message": "not authorized"})
+    await put.write([record("a")], deadline_seconds=5)
+    assert 1 == sink_metrics[id(put)].value(AWS_FAILURES, service="kinesis", kind="denied")
 
 
 async def test_expired_credentials_are_resolved_anew(kinesis: Scripted, put: PutRecords) -> None:

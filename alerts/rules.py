@@ -26,7 +26,7 @@ ALERTS: tuple[Alert, ...] = (*SYMPTOMS, *BURNS, *CAUSES, *WATCHERS)
 INTERVAL_SECONDS, INTERVAL_SECONDS_MAX = 5, 60
 CONSOLE = "http://127.0.0.1:8088"
 SCRAPES = 4
-# Alerts are evaluated more often than is scraped: a total outage pages within 30 s, and waiting for a round costs up to five of them.
+# Alerts are evaluated more often than is scraped: a total outage pages within 30 s, and waiting for a round cost up to five.
 ALERTS_TIMES_FASTER = 5
 _RANGE = re.compile(r"\[(\d+)([smhd])(?=[\]:])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from alerts.proof import detection, weeks
+from alerts.proof import absence, detection, weeks
 from alerts.proof.rulebook import Rulebook, rulebook
 from alerts.proof.server import server
-from alerts.rules import rules_text
+from alerts.rules import ALERTS, rules_text
 
 INTERVAL_SECONDS = 5
 
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = {
         "weeks": commands.add_parser("weeks", help="healthy weeks: no page may fire"),
         "detection": commands.add_parser("detection", help="how soon outages page"),
+        "absence": commands.add_parser("absence", help="no alert is silent because its series are gone"),
         "mutants": commands.add_parser("mutants", help="what is unhealthy must page"),
     }
     for part in parts.values():
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         part.add_argument("--seed", type=int, default=1)
         part.add_argument("--rules", type=Path, help="a rules file in JSON; else those of alerts.rules")
     parts["weeks"].add_argument("--weeks", type=int, default=100)
-    parts["weeks"].add_argument("--jobs", type=int, default=1)
+    for name in ("weeks", "detection"):
+        parts[name].add_argument("--jobs", type=int, default=1, help="at a time, each with a Prometheus of its own")
     parts["weeks"].add_argument("--exact", action="store_true", help="every rule every 5 s, always: slower")
     parts["weeks"].add_argument("--done", type=Path, help="write each week there, and leave out those that are there")
     parts["detection"].add_argument("--trials", type=int, default=200, help="of each outage")
@@ -41,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = chosen.rules.read_text() if chosen.rules else rules_text(INTERVAL_SECONDS)
     book = rulebook(text, INTERVAL_SECONDS * 1000)
     with tempfile.TemporaryDirectory(prefix="spillway-proof-") as folder:
-        return {"weeks": _weeks, "mutants": _mutants, "detection": _detection}[chosen.command](chosen, book, Path(folder))
+        return {"weeks": _weeks, "mutants": _mutants, "detection": _detection, "absence": _absence}[chosen.command](
+            chosen, book, Path(folder)
+        )
 
 
 def _weeks(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:
@@ -74,18 +78,38 @@ def _detection(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:
     if chosen.only != "partial":
         outages = [each for each in detection.OUTAGES if not chosen.hop or each.hop in chosen.hop]
         print(
-            f"Total outages, {chosen.trials} trials each, to the page ({detection.GROUP_WAIT_SECONDS:g} s of group_wait included):\n"
+            f"Total outages, {chosen.trials} trials each; seconds to the page, with {detection.GROUP_WAIT_SECONDS:g} of group_wait:\n"
         )
         print(detection.ROW_TITLE, flush=True)
-        for row in detection.totals(chosen.programs, folder, book, chosen.trials, chosen.seed, outages):
-            held = held and row.held
-            print(row.markdown(), flush=True)
+        with concurrent.futures.ThreadPoolExecutor(chosen.jobs) as pool:
+            rows = [
+                pool.submit(detection.total, chosen.programs, folder / str(at), book, chosen.trials, chosen.seed, outage)
+                for at, outage in enumerate(outages)
+            ]
+            for each in rows:
+                held = held and each.result().held
+                print(each.result().markdown(), flush=True)
     if chosen.only != "total":
         print(f"\nPartial outages, to firing, objective {detection.OBJECTIVE:.1%}:\n\n{detection.PARTIAL_TITLE}", flush=True)
-        for each in detection.partials(chosen.programs, folder, book, chosen.seed):
-            held = held and bool(each.ours or "lost" not in each.kind)
-            print(each.markdown(), flush=True)
+        for partial in detection.partials(chosen.programs, folder, book, chosen.seed):
+            held = held and bool(partial.ours or "lost" not in partial.kind)
+            print(partial.markdown(), flush=True)
     return 0 if held else 1
+
+
+def _absence(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:
+    named = {rule.name for rule in book.alerts}
+    alerts = [alert for alert in ALERTS if alert.name in named]
+    by_alert = {alert.name: absence.sources(book, alert) for alert in alerts}
+    found = []
+    for loss, first in absence.fired(chosen.programs, folder, book, absence.losses(by_alert), chosen.seed):
+        found.append((loss, first))
+        loud = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in sorted(first.items(), key=lambda item: item[1]))
+        print(f"{loss.words}: {loud}", flush=True)
+    complaints = absence.complaints(alerts, by_alert, found)
+    for words in complaints:
+        print(f"SILENT: {words}", file=sys.stderr)
+    return 1 if complaints else 0
 
 
 def _mutants(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:

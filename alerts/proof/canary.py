@@ -1,8 +1,8 @@
-"""The canary, simulated probe by probe: when it sends, what becomes of the probe at each hop, when it is seen, when it is overdue.
+"""The canary, simulated probe by probe: when it sends, what becomes of the probe at each hop, when it is seen, when overdue.
 
-As `canary/` works: a round through both doors onto each shard every 5 s; an exit is looked at 2 s after the last look ended; a probe is
-late when a look that began 15 s or more after it was sent did not see it, lost after 300 s; judged each second. A test holds these
-figures to be the canary's own.
+As `canary/` works: a round through both doors onto each shard every 5 s; an exit is looked at 2 s after the last look ended; a
+probe is late when a look that began 15 s or more after it was sent did not see it, lost after 300 s; judged each second. A test
+holds these figures to be the canary's own.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,20 +1,19 @@
 """How soon it is known: total outages of each hop at any phase of scrape, evaluation and canary; and partial ones, beside the
 standard burn-rate windows.
 
-A trial is an hour of health, and then an outage at a moment that the seed chooses. Each target is scraped at an offset of its own, each
-group of rules is evaluated at its own, the canary's rounds and looks have theirs; all are 5 s (or 2 s) apart and fall anew in
-each trial. What is measured is the first page's firing, and `group_wait`, after which Alertmanager tells.
+A trial is an hour of health, and then an outage at a moment that the seed chooses. Each target is scraped at an offset of its
+own, each group of rules is evaluated at its own, the canary's rounds and looks have theirs; all fall anew in each trial. What is
+measured is the first page's firing, and `group_wait`, after which Alertmanager tells.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from alerts.proof.rulebook import Firing, Pace, Rulebook, judge, rulebook
-from alerts.proof.series import Floats
 from alerts.proof.server import Server, server
 from alerts.proof.story import SCRAPE_SECONDS, Fault, Kind, Story
 from alerts.proof.world import World
@@ -137,12 +136,9 @@ ROW_TITLE = (
 )
 
 
-def totals(
-    programs: Path, folder: Path, book: Rulebook, count: int, seed: int, outages: Sequence[Outage] = OUTAGES
-) -> Iterator[Row]:
-    for outage in outages:
-        with server(programs, folder) as where:
-            yield Row(outage, tuple(trial(where, book, outage, number, seed) for number in range(count)))
+def total(programs: Path, folder: Path, book: Rulebook, count: int, seed: int, outage: Outage) -> Row:
+    with server(programs, folder) as where:
+        return Row(outage, tuple(trial(where, book, outage, number, seed) for number in range(count)))
 
 
 # Partial outages.
@@ -163,7 +159,6 @@ _NEAR, _FAR = (1500.0, 5), (5 * HOUR, 60)
 
 def standard_rules() -> str:
     """The plain windows over what the gRPC door answers."""
-    import json
 
     def ratio(window: str) -> str:
         bad, whole = (f'sum(rate(spillway_door_events_total{{door="grpc"{more}}}[{window}]))' for more in (',status="retry"', ""))

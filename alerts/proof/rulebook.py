@@ -1,11 +1,11 @@
 """A rules file of Prometheus, judged over a server's series as its rule manager would.
 
 Rules
-- A group is evaluated every `interval`, at an offset of its own (Prometheus spreads groups by a hash of their names), and its rules
-  one after the other.
+- A group is evaluated every `interval`, at an offset of its own (Prometheus spreads groups by a hash of their names), and its
+  rules one after the other.
 - A recording rule's answers are written back under its name: later rules read them, those of other groups as of their last time.
-- An alert is pending from the first evaluation that its expression answers, and fires at the first one that is `for` or more after.
-  Source: Prometheus 2.42, rules/alerting.go, `Eval`.
+- An alert is pending from the first evaluation that its expression answers, and fires at the first one that is `for` or more
+  after. Source: Prometheus 2.42, rules/alerting.go, `Eval`.
 - Only what is asked for is evaluated: an alert and the records that it reads, and those that they read.
 """
 
@@ -47,7 +47,7 @@ class Rule:
 
     @property
     def words(self) -> frozenset[str]:
-        """Every word of its expression that may be a name of series: those of alerts, as in `ALERTS{alertname="..."}`, are not."""
+        """Every word of its expression that may be a name of series."""
         return frozenset(_WORD.findall(_STRING.sub(" ", self.expr)))
 
 

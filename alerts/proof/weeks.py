@@ -1,13 +1,14 @@
 """False pages: healthy, busy weeks through the real rules, and one in which what is unhealthy is put in: that one must page.
 
-A week has daily and weekly seasons, quiet nights, bursts, floods of events that are refused by right, deploys one worker at a time,
-restarts, counter resets, missed scrapes, throttling within the budget, late batches inside their SLO, a reshard, midnights, and
-restarts of canary and ledger. Every page of the rules is evaluated over all of it.
+A week has daily and weekly seasons, quiet nights, bursts, floods of events that are refused by right, deploys one worker at a
+time, restarts, counter resets, missed scrapes, throttling within the budget, late batches inside their SLO, a reshard,
+midnights, and restarts of canary and ledger. Every page of the rules is evaluated over all of it.
 
-Exact where something happens, a sample where nothing does. From shortly before any of these happenings until two minutes after it,
-Prometheus scrapes and evaluates every 5 s, `for` and all. In between, where only the noise of traffic could fire, expressions are
-asked every five minutes, with scrapes of 5 s in the minutes before and of 60 s else; every answer is a suspicion, whatever `for` says,
-and the minutes about it are evaluated exactly. `exact` leaves nothing out, at fifteen times the price.
+Exact where something happens, a sample where nothing does. From shortly before any of these happenings until two minutes after
+it, Prometheus scrapes each 5 s and evaluates as its rules say, `for` and all. In between, where only the noise of traffic could
+fire, expressions are asked every five minutes, with scrapes of 5 s in the minutes before and of 60 s else; every answer is a
+suspicion, whatever `for` says, and the minutes about it are evaluated exactly. `exact` leaves nothing out, at many times the
+price.
 """
 
 import hashlib

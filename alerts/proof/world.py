@@ -29,7 +29,7 @@ Spans = list[tuple[float, float]]
 # Process, and whether several share its work.
 PROCESSES: dict[str, bool] = {
     "grpc": True, "http": True, "transcoder": True, "redactor": True, "etl": False, "auditor": False, "canary": False,
-    "ledger": False, "store": False, "console": False, "escalator": False, "watch": False, "prometheus": False, "alertmanager": False,
+    "ledger": False, "store": False, "console": False, "escalator": False, "watch": False,
 }  # fmt: skip
 PORT_FIRST = 4600
 STREAMS = ("web-events", "events", "events-clean")
@@ -42,7 +42,7 @@ LEDGER_HORIZON_SECONDS = 3600.0
 # Of a ledger that begins: until it has read what there is, it says that it can't see.
 LEDGER_BEGIN_SECONDS = 12.0
 _EVENTS_A_REQUEST = 20.0
-MIB = float(1 << 20)
+MIB, DAY_SECONDS = float(1 << 20), 86400.0
 
 
 @dataclass
@@ -138,15 +138,14 @@ class World:
     def _of_target(self, target: _Target) -> Iterator[Series]:
         if self._wants("up"):
             yield Series({"__name__": "up", **target.labels}, to_ms(target.scrapes, self.story.epoch_ms), target.up)
-        yield from self._gauge(target, "process_start_time_seconds", {}, np.maximum(target.life, -86400.0) + self._epoch)
         makers = {
             "grpc": self._door, "http": self._door, "transcoder": self._worker, "redactor": self._worker, "etl": self._etl,
             "auditor": self._auditor, "canary": self._canary, "ledger": self._ledger, "store": self._store,
         }  # fmt: skip
         if target.process in makers:
             yield from makers[target.process](target)
-        if target.process not in ("prometheus", "alertmanager"):
-            yield from self._telemetry(target)
+        yield from self._telemetry(target)
+        yield from self._itself(target)
 
     def _without_hidden(self, series: Series) -> Iterator[Series]:
         """Series of a metric that is hidden end, as if they were no longer exposed."""
@@ -252,7 +251,7 @@ class World:
         return share
 
     def _late(self, hop: str) -> Floats:
-        """How much more than usual comes from a hop in each bin: what had waited, within some seconds of the end of its outage."""
+        """How much more than usual a hop takes in each bin: what had waited, within some seconds of its outage's end."""
         late = np.zeros(len(self._at))
         for begins, ends in self._outages[hop]:
             drain = (self._at >= ends) & (self._at < ends + _DRAIN_SECONDS)
@@ -299,6 +298,7 @@ class World:
 
     def _writes(self, target: _Target, stream: str, events: Floats, bad: Floats) -> Iterator[Series]:
         records, labels = events / 4.0, {"stream": stream}
+        yield from self._counter(target, m.KINESIS_WRITE_ENTRY_FAILURES, labels, 0.0)
         throttled = 1e-4 * self._rng.gamma(1.0, 1.0, len(self._at))
         for outcome, share in (("written", 1 - bad), ("throttled", throttled + bad * 0.3), ("failed", bad * 0.7)):
             yield from self._counter(target, m.KINESIS_WRITE_RECORDS, {**labels, "outcome": outcome}, records * share)
@@ -331,6 +331,7 @@ class World:
             yield from self._counter(target, m.CONSUMER_FAILURES, {**labels, "kind": kind}, pace)
         for action in ("drop", "mask", "pseudonymise", "generalise") if part == "redactor" else ():
             yield from self._counter(target, m.REDACTED_FIELDS, {"action": action}, events * 0.3)
+            yield from self._gauge(target, m.REDACTION_RULES, {"action": action}, 3.0)
         yield from self._histogram(target, m.CONSUMER_PROCESS_SECONDS, labels, events / 40, lambda b: at_most(b, 0.08, 4.0), 0.1)
         yield from self._histogram(target, m.CONSUMER_WAIT_SECONDS, labels, events / 40, lambda b: at_most(b, 0.4, 4.0), 0.5)
         yield from self._readers(target)
@@ -387,6 +388,10 @@ class World:
             yield from self._gauge(target, m.ETL_INPUT_RATE, labels, np.interp(ok, at, usual / 4))
             yield from self._gauge(target, m.ETL_PROCESSING_RATE, labels, 2500.0)
 
+        for kind in ("not_registered", "schema"):
+            yield from self._counter(target, m.LAKE_REFUSALS, {"kind": kind}, 0.0)
+        yield from self._gauge(target, m.LAKE_SMALL_FILES, {}, 8.0)
+
     def _waited(self, hop: str) -> Floats:
         """How long what comes late in a bin had waited at most."""
         waited = np.ones(len(self._at))
@@ -405,6 +410,9 @@ class World:
             damage = 0.1 * within(self._at, self.story.spans("damage", stream, ""))
             yield from self._counter(target, m.BACKUP_DAMAGE, labels, damage)
             yield from self._histogram(target, m.BACKUP_FRESHNESS_SECONDS, labels, events, lambda b: at_most(b, 8.0, 6.0), 8.5)
+            stuck = stuck_since(ok, self._outages[exit])
+            newest = np.where(np.isfinite(stuck), stuck, ok) - self._rng.uniform(1, 7, len(ok))
+            yield from self._gauge(target, m.BACKUP_NEWEST, labels, newest + self._epoch)
             yield from self._gauge(target, m.BACKUP_BEHIND_SECONDS, labels, self._rng.gamma(2.0, 1.5, len(ok)))
         # Now and then a round fails, and the next one does not.
         fails = np.sort(self._rng.uniform(0, self._ends, self._rng.poisson(self._ends / 200_000)))
@@ -523,6 +531,17 @@ class World:
         yield from self._gauge(target, m.DISK_SIZE_BYTES, {}, 200_000 * MIB)
         for verdict, missing, pace in (("whole", "", 0.8), ("partial", "lake", 0.0), ("partial", "redactor", 0.0)):
             yield from self._counter(target, m.TRACES_JUDGED, {"verdict": verdict, "missing": missing}, pace)
+
+    def _itself(self, target: _Target) -> Iterator[Series]:
+        """What every process says of itself; those that talk to AWS say how that goes."""
+        yield from self._gauge(target, m.PROCESS_START, {}, np.maximum(target.life, -DAY_SECONDS) + self._epoch)
+        yield from self._counter(target, m.PROCESS_CPU_SECONDS, {}, 0.15)
+        yield from self._gauge(target, m.PROCESS_CRASHES, {}, 0.0)
+        for service in ("kinesis", "s3", "dynamodb"):
+            for kind in ("denied", "throttled", "unavailable", "clock"):
+                pace = 0.002 if (service, kind) == ("kinesis", "throttled") else 0.0
+                yield from self._counter(target, m.AWS_FAILURES, {"service": service, "kind": kind}, pace)
+        yield from self._gauge(target, m.AWS_CLOCK_SKEW_SECONDS, {}, 0.0)
 
     def _telemetry(self, target: _Target) -> Iterator[Series]:
         for signal in ("spans", "logs"):

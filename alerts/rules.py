@@ -25,7 +25,7 @@ ALERTS: tuple[Alert, ...] = (*SYMPTOMS, *BURNS, *CAUSES, *WATCHERS)
 
 INTERVAL_SECONDS, INTERVAL_SECONDS_MAX = 5, 60
 CONSOLE = "http://127.0.0.1:8088"
-SCRAPES = 4
+SCRAPES, SOME_SCRAPES = 4, 3
 # Alerts are evaluated more often than is scraped: a total outage pages within 30 s, and waiting for a round cost up to five.
 ALERTS_TIMES_FASTER = 5
 _RANGE = re.compile(r"\[(\d+)([smhd])(?=[\]:])")
@@ -58,12 +58,12 @@ def at(expr: str, interval_seconds: int, backup_buffer_seconds: int = BACKUP_BUF
     """The expression for this interval.
 
     `$scrapes` is the least range in which a rate can be trusted: one scrape may be lost, and two are needed. `$half` and
-    `$minute` are half a minute and one, but never less than that.
+    `$minute` are half a minute and one, but never less than that. `$some` is shorter, where a lost scrape changes nothing, since
+    another sign is wanted besides.
     """
     least, buffer = SCRAPES * interval_seconds, backup_buffer_seconds
     ranges = {
-        # Where a scrape that is lost changes nothing, since another sign is wanted besides.
-        "$some": 3 * interval_seconds,
+        "$interval": interval_seconds,
         "$scrapes": least,
         "$half": max(30, least),
         "$minute": max(60, least),
@@ -76,7 +76,8 @@ def at(expr: str, interval_seconds: int, backup_buffer_seconds: int = BACKUP_BUF
     for name in sorted(ranges, key=len, reverse=True):
         expr = expr.replace(name, f"{ranges[name]}s")
     # A range that is written out, too: with seldom scrapes it would see nothing.
-    return _RANGE.sub(lambda match: match[0] if int(match[1]) * _SECONDS[match[2]] >= least else f"[{least}s", expr)
+    expr = _RANGE.sub(lambda match: match[0] if int(match[1]) * _SECONDS[match[2]] >= least else f"[{least}s", expr)
+    return expr.replace("$some", f"{SOME_SCRAPES * interval_seconds}s")
 
 
 def _rule(alert: Alert, interval_seconds: int, console: str) -> dict[str, Any]:

@@ -108,7 +108,9 @@ CANARY_SLOW = _any(_hop_of(_LATE, "exit"), f"max by (hop) ({_hop_of(_HUNG, 'door
 # S3: what shows in seconds, and the budget that burns fast.
 
 _BAD_PROBES = f"{_bad(m.CANARY_SENT, _NOT_ANSWERED, 'door', '$scrapes')} > 0"
-_UP = _hop_of('sum by (process) (up{process=~"grpc|http"}) > 0', "process", suffix="-door")
+# Now or a scrape ago: one that restarts at once is none that is gone.
+_ANY_UP = ('sum by (process) (up{process=~"grpc|http"}) > 0', 'sum by (process) (up{process=~"grpc|http"} offset $interval) > 0')
+_UP = " or ".join(f"({_hop_of(each, 'process', suffix='-door')})" for each in _ANY_UP)
 _NOBODY_UP = f"max by (hop) ({_hop_of(_BAD_PROBES, 'door', suffix='-door')}) unless on (hop) ({_UP})"
 _MOST = f"{_unanswered('$scrapes')} > {AWAY_RATIO}"
 _AWAY = f"max by (hop) ({_hop_of(_MOST, 'door', suffix='-door')})"
@@ -228,7 +230,9 @@ _NEVER_LOADED = " or ".join(
 )
 _CHECK = f'sum(increase({m.CANARY_CHECKS.name}{{check="personal_data",verdict!="unknown"}}[20m])) == 0'
 _AUDITOR_BLIND = f"max({m.BACKUP_BEHIND_SECONDS.name}) > 60"
-MONITOR_BLIND = "max by (watcher) (" + " or ".join(
+# While a stack starts, whoever is to watch is not there yet. Then somebody was not scraped three minutes ago.
+_STARTED = "count(up offset 3m) > 0"
+_BLIND = " or ".join(
     (
         *(_not_up(process) for process in WATCHED),
         _watcher(_SILENT, "canary:sends"),
@@ -238,7 +242,8 @@ MONITOR_BLIND = "max by (watcher) (" + " or ".join(
         _watcher(_CHECK, "canary:personal_data"),
         _watcher(_AUDITOR_BLIND, "auditor:behind"),
     )
-) + ")"  # fmt: skip
+)
+MONITOR_BLIND = f"(max by (watcher) ({_BLIND}) and on () ({_STARTED})) or {_watcher('absent(up)', 'prometheus:targets')}"
 
 SYMPTOMS: tuple[Alert, ...] = (
     Alert(

@@ -334,7 +334,7 @@ def _played(stories: Sequence[Story], calm: tuple[Series, ...], folder: Path, st
         own.write_text(json.dumps({"groups": groups}))
         # What nobody reads costs time and changes nothing.
         read = " ".join(rule["expr"] for group in groups for rule in group["rules"])
-        world = [each for each in story.calm or calm if each.metric in read]
+        world = [each for each in (calm if story.calm is None else story.calm) if each.metric in read]
         made = {
             name: values for name, values in samples(replace(story, calm=tuple(world))).items() if name.partition("{")[0] in read
         }

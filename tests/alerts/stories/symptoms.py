@@ -4,8 +4,10 @@ from telemetry import metrics as m
 from telemetry.hops import EXITS
 from tests.alerts.healthy import CALM, CANARY_RATE
 from tests.alerts.story import (
+    EVERY,
     GONE,
     PAGES,
+    UP,
     Behaviour,
     Change,
     Climb,
@@ -346,6 +348,21 @@ BACKUP: tuple[Story, ...] = (
 )
 
 BLIND: tuple[Story, ...] = (
+    Story(
+        "Prometheus has lost all its targets",
+        (Change(EVERY, {}, GONE),),
+        fires=tuple(
+            Fires("MonitorBlind", {"watcher": watcher}) for watcher in ("prometheus:targets", "canary", "ledger", "auditor")
+        ),
+    ),
+    Story(
+        "a stack that starts: whoever watches comes two minutes later",
+        (Change(UP, {"process": "store"}, Value(1)), Change(UP, {"process": "grpc"}, Then((60, GONE), (0, Value(1))))),
+        quiet=PAGES,
+        before_seconds=0,
+        fault_seconds=150,
+        calm=(),
+    ),
     Story(
         "the canary is killed",
         killed("canary"),

@@ -13,6 +13,10 @@ from telemetry.hops import STREAM_RETENTION_HOURS
 _SLOW = ("CanarySlow", "FreshnessFastBurn")
 
 
+# A cause that is seen by one sign and then by another (a door is away, then has crashed) does not go in between.
+KEEPS_SECONDS = 30
+
+
 def _cause(
     name: str,
     id: str,
@@ -37,6 +41,7 @@ def _cause(
         feels=feels,
         within_seconds=within,
         for_seconds=lasts,
+        keep_firing_seconds=KEEPS_SECONDS,
         hop=hop,
         explains=explains,
         absence=absence,

@@ -77,9 +77,7 @@ def _detection(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:
     held = True
     if chosen.only != "partial":
         outages = [each for each in detection.OUTAGES if not chosen.hop or each.hop in chosen.hop]
-        print(
-            f"Total outages, {chosen.trials} trials each; seconds to the page, with {detection.GROUP_WAIT_SECONDS:g} of group_wait:\n"
-        )
+        print(f"{chosen.trials} trials each; seconds to the page, {detection.GROUP_WAIT_SECONDS:g} of group_wait with them:\n")
         print(detection.ROW_TITLE, flush=True)
         with concurrent.futures.ThreadPoolExecutor(chosen.jobs) as pool:
             rows = [

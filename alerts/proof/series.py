@@ -44,7 +44,8 @@ class Series:
 
 
 def is_stale(values: Floats) -> npt.NDArray[np.bool_]:
-    return np.asarray(values, dtype=np.float64).view(np.uint64) == _STALE_BITS
+    bits: npt.NDArray[np.uint64] = np.asarray(values, dtype=np.float64).view(np.uint64)
+    return np.equal(bits, _STALE_BITS)
 
 
 def stale(count: int) -> Floats:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -95,12 +96,12 @@ class Server:
         words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) / 100
 
-    def _get(self, path: str, words: dict[str, str]) -> dict[str, list[dict[str, object]]]:
+    def _get(self, path: str, words: dict[str, str]) -> dict[str, Any]:
         form = urllib.parse.urlencode(words).encode()
         answer = orjson.loads(self._ask(path, form, {"content-type": "application/x-www-form-urlencoded"}))
         if answer.get("warnings"):
             raise ProofError(f"{words['query']}: {answer['warnings']}")
-        data: dict[str, list[dict[str, object]]] = answer["data"]
+        data: dict[str, Any] = answer["data"]
         return data
 
     def _ask(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:

@@ -5,7 +5,7 @@ time, restarts, counter resets, missed scrapes, throttling within the budget, la
 midnights, and restarts of canary and ledger. Every page of the rules is evaluated over all of it.
 
 Exact where something happens, a sample where nothing does. From shortly before any of these happenings until two minutes after
-it, Prometheus scrapes each 5 s and evaluates as its rules say, `for` and all. In between, where only the noise of traffic could
+it, Prometheus scrapes and evaluates every 5 s, `for` and all. In between, where only the noise of traffic could
 fire, expressions are asked every five minutes, with scrapes of 5 s in the minutes before and of 60 s else; every answer is a
 suspicion, whatever `for` says, and the minutes about it are evaluated exactly. `exact` leaves nothing out, at many times the
 price.
@@ -30,6 +30,8 @@ from alerts.proof.world import TENANTS, World
 
 HOUR, DAY, WEEK = 3600.0, 86400.0, 604800.0
 QUIET_SECONDS, SPARSE_SECONDS, RECORD_SECONDS = 300, 60, 60
+# Between two scrapes nothing is new: alerts that are evaluated each second see the same five times.
+EXACT_SECONDS = 5
 # Scraped as often as ever so long before anything is looked at: what short windows reach back to.
 DENSE_SECONDS = 130.0
 # Evaluated exactly so long before and after what happens, and what is suspicious.
@@ -301,7 +303,10 @@ def run(where: Server, book: Rulebook, story: Story, *, exact: bool = False) -> 
     begins, ends = story.epoch_ms + int(SETTLE_SECONDS * 1000), story.epoch_ms + int(float(story.edges[-1]) * 1000)
     if exact:
         return Judged(
-            tuple(judge(where, rules, begins, ends, Pace(offsets), since_ms=story.epoch_ms)), samples, 0, (ends - begins) / 1000
+            tuple(judge(where, rules, begins, ends, Pace(offsets, EXACT_SECONDS * 1000), since_ms=story.epoch_ms)),
+            samples,
+            0,
+            (ends - begins) / 1000,
         )
     judge(
         where,
@@ -323,7 +328,10 @@ def run(where: Server, book: Rulebook, story: Story, *, exact: bool = False) -> 
         for first, last in busy(story, found)
     ]
     judged = [
-        firing for first, last in spans if first < last for firing in judge(where, rules, first, last, Pace(offsets), again=True)
+        firing
+        for first, last in spans
+        if first < last
+        for firing in judge(where, rules, first, last, Pace(offsets, EXACT_SECONDS * 1000), again=True)
     ]
     return Judged(tuple(judged), samples, len(odd), sum(last - first for first, last in spans if first < last) / 1000)
 

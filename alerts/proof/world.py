@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from prometheus_client.utils import floatToGoString
+from prometheus_client import utils
 
 from alerts.proof import canary
 from alerts.proof.series import Floats, Millis, Series, stale
@@ -210,7 +210,7 @@ class World:
         if self._wants(f"{metric.name}_bucket"):
             for bound in (*metric.buckets, np.inf):
                 part = 1.0 if np.isinf(bound) else share(bound)
-                le = {"le": floatToGoString(bound)}
+                le = {"le": le_of(bound)}
                 yield self._counted(target, f"{metric.name}_bucket", {**labels, **le}, self._cumulative(pace * part))
         for suffix, times in (("_count", 1.0), ("_sum", mean)):
             if self._wants(metric.name + suffix):
@@ -221,9 +221,7 @@ class World:
     ) -> Iterator[Series]:
         """A histogram of single observations; times rise."""
         for bound in (*metric.buckets, np.inf) if self._wants(f"{metric.name}_bucket") else ():
-            yield from self._happened(
-                target, f"{metric.name}_bucket", {**labels, "le": floatToGoString(bound)}, at[values <= bound]
-            )
+            yield from self._happened(target, f"{metric.name}_bucket", {**labels, "le": le_of(bound)}, at[values <= bound])
         yield from self._happened(target, f"{metric.name}_count", labels, at)
         yield from self._happened(target, f"{metric.name}_sum", labels, at, values)
 
@@ -241,7 +239,8 @@ class World:
         """Of its process's work, what this worker has: those that live share it."""
         living = [~within(self._at, each.dead) for each in self._of(target.process)]
         mine = ~within(self._at, target.dead)
-        return mine / np.maximum(np.sum(living, axis=0), 1)
+        shared: Floats = mine / np.maximum(np.sum(living, axis=0), 1).astype(np.float64)
+        return shared
 
     def _share(self, kind: str, hop: str) -> Floats:
         share = np.zeros(len(self._at))
@@ -369,7 +368,7 @@ class World:
                 yield from self._counter(target, m.ETL_ROWS, {**labels, "outcome": outcome}, pace)
             for reason in ("undecodable", "rule"):
                 yield from self._counter(target, m.DEAD_LETTERS, {"stage": f"etl-{exit}", "reason": reason}, usual * 5e-7)
-            failing = 0.1 * within(at, self.story.spans("away", exit))
+            failing = 0.1 * within(at, self.story.spans("away", exit)).astype(np.float64)
             yield from self._counter(target, m.ETL_FAILURES, labels, failing)
             runs_ = 0.25 * self._open(exit)
             yield from self._histogram(target, m.ETL_BATCH_SECONDS, labels, runs_, lambda b: at_most(b, 1.5, 4.0), 1.8)
@@ -407,7 +406,7 @@ class World:
             events = events * self._open(exit) + self._late(exit)
             yield from self._counter(target, m.BACKUP_EVENTS, labels, events)
             yield from self._counter(target, m.BACKUP_OBJECTS, labels, 0.2 * self._open(exit))
-            damage = 0.1 * within(self._at, self.story.spans("damage", stream, ""))
+            damage = 0.1 * within(self._at, self.story.spans("damage", stream, "")).astype(np.float64)
             yield from self._counter(target, m.BACKUP_DAMAGE, labels, damage)
             yield from self._histogram(target, m.BACKUP_FRESHNESS_SECONDS, labels, events, lambda b: at_most(b, 8.0, 6.0), 8.5)
             stuck = stuck_since(ok, self._outages[exit])
@@ -593,6 +592,12 @@ def at_most(bound: float, median: Floats | float, steepness: float) -> Floats | 
 
 def next_round(at: Floats, phase: float) -> Floats:
     return np.ceil((at - phase) / LEDGER_ROUND_SECONDS) * LEDGER_ROUND_SECONDS + phase
+
+
+def le_of(bound: float) -> str:
+    """A bucket's label, as prometheus-client writes it."""
+    words: str = utils.floatToGoString(bound)  # type: ignore[no-untyped-call]
+    return words
 
 
 def to_ms(at: Floats, epoch_ms: int) -> Millis:

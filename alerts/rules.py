@@ -25,8 +25,8 @@ ALERTS: tuple[Alert, ...] = (*SYMPTOMS, *BURNS, *CAUSES, *WATCHERS)
 
 INTERVAL_SECONDS, INTERVAL_SECONDS_MAX = 5, 60
 CONSOLE = "http://127.0.0.1:8088"
-SCRAPES, SOME_SCRAPES = 4, 3
-# Alerts are evaluated more often than is scraped: a total outage pages within 30 s, and waiting for a round cost up to five.
+SCRAPES = 4
+# Alerts are evaluated more often than is scraped: a total outage pages within 30 s, and waiting for a round costs up to five.
 ALERTS_TIMES_FASTER = 5
 _RANGE = re.compile(r"\[(\d+)([smhd])(?=[\]:])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -58,12 +58,13 @@ def at(expr: str, interval_seconds: int, backup_buffer_seconds: int = BACKUP_BUF
     """The expression for this interval.
 
     `$scrapes` is the least range in which a rate can be trusted: one scrape may be lost, and two are needed. `$half` and
-    `$minute` are half a minute and one, but never less than that. `$some` is shorter, where a lost scrape changes nothing, since
-    another sign is wanted besides.
+    `$minute` are half a minute and one, but never less than that.
     """
     least, buffer = SCRAPES * interval_seconds, backup_buffer_seconds
     ranges = {
         "$interval": interval_seconds,
+        # Where a scrape that is lost changes nothing, since another sign is wanted besides.
+        "$some": 3 * interval_seconds,
         "$scrapes": least,
         "$half": max(30, least),
         "$minute": max(60, least),
@@ -73,11 +74,11 @@ def at(expr: str, interval_seconds: int, backup_buffer_seconds: int = BACKUP_BUF
         "$backup_before": max(60, least),
         "$backup_ago": buffer + 30,
     }
-    for name in sorted(ranges, key=len, reverse=True):
-        expr = expr.replace(name, f"{ranges[name]}s")
     # A range that is written out, too: with seldom scrapes it would see nothing.
     expr = _RANGE.sub(lambda match: match[0] if int(match[1]) * _SECONDS[match[2]] >= least else f"[{least}s", expr)
-    return expr.replace("$some", f"{SOME_SCRAPES * interval_seconds}s")
+    for name in sorted(ranges, key=len, reverse=True):
+        expr = expr.replace(name, f"{ranges[name]}s")
+    return expr
 
 
 def _rule(alert: Alert, interval_seconds: int, console: str) -> dict[str, Any]:

@@ -74,7 +74,7 @@ CONSUMER_FAILURES = Metric(
 DEAD_LETTERS = Metric("spillway_dead_letters_total", "counter", "Events written to the dead letters.", ("stage", "reason"))
 REDACTED_FIELDS = Metric("spillway_redacted_fields_total", "counter", "Fields changed by the redactor.", ("action",))
 REDACTION_RULES = Metric(
-    "spillway_redaction_rules", "gauge", "Fields of deployed event types that the policy changes, by action.", ("action",)
+    "spillway_redaction_rules_items", "gauge", "Fields of deployed event types that the policy changes, by action.", ("action",)
 )
 ETL_ROWS = Metric("spillway_etl_rows_total", "counter", "Rows by exit and what became of them.", ("exit", "outcome"))
 ETL_BATCH_SECONDS = Metric("spillway_etl_batch_seconds", "histogram", "Duration of one micro-batch.", ("exit",))
@@ -106,7 +106,7 @@ LAKE_REFUSALS = Metric(
     ("kind",),
 )
 LAKE_SMALL_FILES = Metric(
-    "spillway_lake_small_files", "gauge", "Small files in the most crowded partition that the last batch wrote to."
+    "spillway_lake_small_files_items", "gauge", "Small files in the most crowded partition that the last batch wrote to."
 )
 
 DOOR_IN_FLIGHT_LIMIT_BYTES = Metric(

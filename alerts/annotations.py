@@ -1,7 +1,7 @@
 """What a page says: what users feel, the probable cause and its hop, the budget that is left, and where to read on.
 
 The cause is looked up by Prometheus itself when it makes the page: a template asks for the causes that are pending or firing and
-can explain this symptom. A cause at another exit than the symptom's explains nothing.
+can explain this symptom. A cause at another exit, or another door, than the symptom's explains nothing.
 """
 
 from collections.abc import Iterable
@@ -10,6 +10,8 @@ from urllib.parse import quote
 from alerts.alert import Alert
 from telemetry.hops import EXITS
 
+# Exits fail each for itself, and so do doors.
+_APART = (f"^({'|'.join(EXITS)})$", "^(grpc|http)-door$")
 NO_CAUSE = "none of the known causes is seen"
 NO_BUDGET = "not known"
 # In a template's string.
@@ -38,11 +40,11 @@ def cause(symptom: str, alerts: Iterable[Alert]) -> str:
     if not names:
         return NO_CAUSE
     ask = f'ALERTS{{kind="cause",alertname=~"{names}"}}'.replace('"', '\\"')
-    elsewhere = f'(and (match "^({"|".join(EXITS)})$" .Labels.hop) (ne .Labels.hop $exit))'
+    elsewhere = " ".join(f'(and (match "{these}" $at) (match "{these}" .Labels.hop) (ne .Labels.hop $at))' for these in _APART)
     return (
-        "{{ $exit := or $labels.exit $labels.hop }}{{ $any := false }}"
+        "{{ $at := or $labels.exit $labels.hop }}{{ $any := false }}"
         f'{{{{ range query "{ask}" }}}}'
-        f"{{{{ if not (and $exit {elsewhere}) }}}}{{{{ if $any }}}}; {{{{ end }}}}{{{{ $any = true }}}}"
+        f"{{{{ if not (or {elsewhere}) }}}}{{{{ if $any }}}}; {{{{ end }}}}{{{{ $any = true }}}}"
         "{{ .Labels.alertname }}{{ if .Labels.hop }} at {{ .Labels.hop }}{{ end }} ({{ .Labels.alertstate }})"
         "{{ end }}{{ end }}"
         f"{{{{ if not $any }}}}{NO_CAUSE}{{{{ end }}}}"

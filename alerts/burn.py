@@ -95,7 +95,7 @@ def _record(slo: Slo, name: str, expr: str, **labels: str) -> dict[str, Any]:
 def _from_counters(slo: Slo) -> list[dict[str, Any]]:
     made = [_record(slo, f"{SLI}{SHORTEST}", sli(slo, SHORTEST), sloth_window=SHORTEST)]
     for window in FROM_COUNTERS:
-        seen = f"max(sum_over_time(({_shortest(slo)} * 0 + 1)[{window}:5m])) / {_steps(window, '5m')}"
+        seen = f"max(sum_over_time(({_shortest(slo)} * 0 + 1)[{window}:1m])) / {_steps(window, '1m')}"
         made.append(_record(slo, f"{SLI}{window}", f"{sli(slo, window)} * clamp_max({seen}, 1)", sloth_window=window))
     return made
 
@@ -158,7 +158,7 @@ BURNS: tuple[Alert, ...] = (
         "now and then a sender has to send again",
         # Of a total outage: 3 x 0.1 % of a day is 260 s, and means lag.
         within_seconds=600, slo="{hop}-availability", absence="MonitorBlind", dashboard="spillway-overview",
-        traces="{ status = error }",
+        traces="{ status = error }", policy="ticket",
     ),
     Alert(
         "FreshnessFastBurn", "", "symptom", "page", fires("FreshnessFastBurn", "page", "exit"),
@@ -173,12 +173,12 @@ BURNS: tuple[Alert, ...] = (
         "{{ $value | humanizePercentage }} of what should be at {{ $labels.exit }} is late: the month's budget will not last.",
         "readers of this exit now and then miss the newest events",
         # 3 x 1 % of a day.
-        within_seconds=3600, slo="freshness-{exit}", absence="MonitorBlind", dashboard="spillway-delivery",
+        within_seconds=3600, slo="freshness-{exit}", absence="MonitorBlind", dashboard="spillway-delivery", policy="ticket",
     ),
     Alert(
         "DeliverySlowBurn", "", "symptom", "ticket", fires("DeliverySlowBurn", "ticket", "sloth_slo"),
         "{{ $value | printf \"%.2g\" }} of what was acknowledged is lost, again and again: the cause is still there.",
         "data that users were promised is missing at an exit",
-        within_seconds=600, slo="durability", absence="MonitorBlind", dashboard="spillway-ledger",
+        within_seconds=600, slo="durability", absence="MonitorBlind", dashboard="spillway-ledger", policy="ticket",
     ),
 )  # fmt: skip

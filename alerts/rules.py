@@ -8,6 +8,7 @@ scrapes, the least in which a rate can be trusted (one may be lost, and two are 
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,10 +26,13 @@ ALERTS: tuple[Alert, ...] = (*SYMPTOMS, *BURNS, *CAUSES, *WATCHERS)
 INTERVAL_SECONDS, INTERVAL_SECONDS_MAX = 5, 60
 CONSOLE = "http://127.0.0.1:8088"
 SCRAPES = 4
+_RANGE = re.compile(r"\[(\d+)([smhd])(?=[\]:])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # How long Firehose gathers: 5 s on the local stack; with the time that it takes to write and to read an object.
 BACKUP_BUFFER_SECONDS = 60
-# Causes first: a page that fires in the same round finds them pending.
-_GROUPS = (("spillway-causes", "cause"), ("spillway-symptoms", "symptom"), ("spillway-watchers", "watch"))
+# One after the other, in one group: a page that fires in the same round as its cause finds it. Prometheus tells Alertmanager once
+# of an alert, and again only after a minute.
+_ORDER = ("cause", "symptom", "watch")
 
 
 def rules_text(interval_seconds: int = INTERVAL_SECONDS, console: str = CONSOLE) -> str:
@@ -42,10 +46,8 @@ def rules_text(interval_seconds: int = INTERVAL_SECONDS, console: str = CONSOLE)
             f"an interval of {interval_seconds} s is not within 1 to {INTERVAL_SECONDS_MAX} s: as Prometheus scrapes"
         )
     made = groups(interval_seconds)
-    for name, kind in _GROUPS:
-        rules = [_rule(alert, interval_seconds, console) for alert in ALERTS if alert.kind == kind]
-        if rules:
-            made.append({"name": name, "interval": f"{interval_seconds}s", "rules": rules})
+    rules = [_rule(alert, interval_seconds, console) for kind in _ORDER for alert in ALERTS if alert.kind == kind]
+    made.append({"name": "spillway-alerts", "interval": f"{interval_seconds}s", "rules": rules})
     return json.dumps({"groups": made}, indent=1) + "\n"
 
 
@@ -57,6 +59,7 @@ def at(expr: str, interval_seconds: int, backup_buffer_seconds: int = BACKUP_BUF
     """
     least, buffer = SCRAPES * interval_seconds, backup_buffer_seconds
     ranges = {
+        "$interval": interval_seconds,
         "$scrapes": least,
         "$half": max(30, least),
         "$minute": max(60, least),
@@ -68,7 +71,8 @@ def at(expr: str, interval_seconds: int, backup_buffer_seconds: int = BACKUP_BUF
     }
     for name in sorted(ranges, key=len, reverse=True):
         expr = expr.replace(name, f"{ranges[name]}s")
-    return expr
+    # A range that is written out, too: with seldom scrapes it would see nothing.
+    return _RANGE.sub(lambda match: match[0] if int(match[1]) * _SECONDS[match[2]] >= least else f"[{least}s", expr)
 
 
 def _rule(alert: Alert, interval_seconds: int, console: str) -> dict[str, Any]:

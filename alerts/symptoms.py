@@ -104,7 +104,9 @@ CANARY_SLOW = _any(_hop_of(_LATE, "exit"), f"max by (hop) ({_hop_of(_HUNG, 'door
 # S3: what shows in seconds, and the budget that burns fast.
 
 _BAD_PROBES = f"{_bad(m.CANARY_SENT, _NOT_ANSWERED, 'door', '$scrapes')} > 0"
-_UP = _hop_of('sum by (process) (up{process=~"grpc|http"}) > 0', "process", suffix="-door")
+# Now or a scrape ago: one that restarts at once is none that is gone.
+_ANY_UP = ('sum by (process) (up{process=~"grpc|http"}) > 0', 'sum by (process) (up{process=~"grpc|http"} offset $interval) > 0')
+_UP = " or ".join(f"({_hop_of(each, 'process', suffix='-door')})" for each in _ANY_UP)
 _NOBODY_UP = f"max by (hop) ({_hop_of(_BAD_PROBES, 'door', suffix='-door')}) unless on (hop) ({_UP})"
 _MOST = f"{_unanswered('$scrapes')} > {AWAY_RATIO}"
 _AWAY = f"max by (hop) ({_hop_of(_MOST, 'door', suffix='-door')})"
@@ -224,7 +226,9 @@ _NEVER_LOADED = " or ".join(
 )
 _CHECK = f'sum(increase({m.CANARY_CHECKS.name}{{check="personal_data",verdict!="unknown"}}[20m])) == 0'
 _AUDITOR_BLIND = f"max({m.BACKUP_BEHIND_SECONDS.name}) > 60"
-MONITOR_BLIND = "max by (watcher) (" + " or ".join(
+# While a stack starts, whoever is to watch is not there yet. Then somebody was not scraped three minutes ago.
+_STARTED = "count(up offset 3m) > 0"
+_BLIND = " or ".join(
     (
         *(_not_up(process) for process in WATCHED),
         _watcher(_SILENT, "canary:sends"),
@@ -234,7 +238,8 @@ MONITOR_BLIND = "max by (watcher) (" + " or ".join(
         _watcher(_CHECK, "canary:personal_data"),
         _watcher(_AUDITOR_BLIND, "auditor:behind"),
     )
-) + ")"  # fmt: skip
+)
+MONITOR_BLIND = f"(max by (watcher) ({_BLIND}) and on () ({_STARTED})) or {_watcher('absent(up)', 'prometheus:targets')}"
 
 SYMPTOMS: tuple[Alert, ...] = (
     Alert(
@@ -263,19 +268,19 @@ SYMPTOMS: tuple[Alert, ...] = (
         "AckedUnaccounted", "S4", "symptom", "page", _found("LOST", _BEFORE_BACKUP),
         "{{ $labels.hop }} lost {{ $value | printf \"%.0f\" }} acknowledged events within an hour: `spillway ledger missing`.",
         "data that users were promised is missing at an exit",
-        within_seconds=300, slo="durability", absence="MonitorBlind", dashboard="spillway-ledger",
+        within_seconds=300, slo="durability", absence="MonitorBlind", dashboard="spillway-ledger", policy="acknowledged",
     ),
     Alert(
         "DuplicatesOverContract", "S5", "symptom", "page", _any(_found("DOUBLED"), _canary_found("duplicated")),
         "{{ $labels.hop }} holds events more than once.",
         "sums and counts of this exit are too high",
-        within_seconds=300, slo="correctness", absence="MonitorBlind", dashboard="spillway-ledger",
+        within_seconds=300, slo="correctness", absence="MonitorBlind", dashboard="spillway-ledger", policy="acknowledged",
     ),
     Alert(
         "RedactionLeak", "S6", "symptom", "page", _convicted('="personal_data"'),
         "Personal data that the canary sent was found where none may be. `spillway canary status` says where.",
         "personal data of users may lie in exits, logs or traces",
-        within_seconds=60, hop="redactor", absence="MonitorBlind", dashboard="spillway-canary", policy="privacy",
+        within_seconds=60, hop="redactor", absence="MonitorBlind", dashboard="spillway-canary", policy="acknowledged",
     ),
     Alert(
         "ExitStale", "S7", "symptom", "page", EXIT_STALE,
@@ -293,7 +298,7 @@ SYMPTOMS: tuple[Alert, ...] = (
         "CorruptionDetected", "S9", "symptom", "page", CORRUPTION,
         "Events at {{ $labels.hop }} are not what was sent.",
         "readers see wrong values, or events that nobody sent",
-        within_seconds=120, slo="correctness", absence="MonitorBlind", dashboard="spillway-ledger",
+        within_seconds=120, slo="correctness", absence="MonitorBlind", dashboard="spillway-ledger", policy="acknowledged",
     ),
     Alert(
         "MonitorBlind", "S10", "symptom", "page", MONITOR_BLIND,
@@ -305,6 +310,6 @@ SYMPTOMS: tuple[Alert, ...] = (
         "PromiseBroken", "", "symptom", "page", _convicted('!="personal_data"'),
         "A negative check was convicted: {{ $labels.check }}. `spillway canary status` says by what.",
         "a broken event was not put aside, a refused key was let in, or an old client is not understood any more",
-        within_seconds=60, hop="grpc-door", absence="MonitorBlind", dashboard="spillway-canary",
+        within_seconds=60, hop="grpc-door", absence="MonitorBlind", dashboard="spillway-canary", policy="acknowledged",
     ),
 )  # fmt: skip

@@ -52,6 +52,8 @@ BEFORE_SECONDS = 150
 # A fault without a deadline lasts so long.
 FAULT_SECONDS = 150
 CONSOLE = "http://console"
+# Stories that one call of promtool plays.
+BATCH = 8
 PAGES = tuple(alert.name for alert in ALERTS if alert.severity == "page")
 BY_NAME: Mapping[str, Alert] = {alert.name: alert for alert in ALERTS}
 # Of a change: whatever the metric is.
@@ -332,7 +334,7 @@ def _played(stories: Sequence[Story], calm: tuple[Series, ...], folder: Path, st
         own.write_text(json.dumps({"groups": groups}))
         # What nobody reads costs time and changes nothing.
         read = " ".join(rule["expr"] for group in groups for rule in group["rules"])
-        world = [each for each in story.calm or calm if each.metric in read]
+        world = [each for each in (calm if story.calm is None else story.calm) if each.metric in read]
         made = {
             name: values for name, values in samples(replace(story, calm=tuple(world))).items() if name.partition("{")[0] in read
         }
@@ -347,7 +349,8 @@ def _played(stories: Sequence[Story], calm: tuple[Series, ...], folder: Path, st
         told = {"rule_files": [own.name], "evaluation_interval": f"{step}s", "tests": [test]}
         files.append(folder / f"story-{step}-{number}.json")
         files[-1].write_text(json.dumps(told))
-    return _parts(promtool("test", "rules", *map(str, files)))
+    batches = (files[at : at + BATCH] for at in range(0, len(files), BATCH))
+    return [complaint for batch in batches for complaint in _parts(promtool("test", "rules", *map(str, batch)))]
 
 
 def _parts(said: str) -> list[str]:

@@ -4,8 +4,10 @@ from telemetry import metrics as m
 from telemetry.hops import EXITS
 from tests.alerts.healthy import CALM, CANARY_RATE
 from tests.alerts.story import (
+    EVERY,
     GONE,
     PAGES,
+    UP,
     Behaviour,
     Change,
     Climb,
@@ -137,9 +139,10 @@ QUIET: tuple[Story, ...] = (
         after_seconds=120,
     ),
     Story(
-        "much that looks bad and is not: a flood against the schema, refusals for a moment, a quarter throttled and written at the "
-        "second attempt, retries that the exits leave out, dead letters, windows not known yet, checks that could not be made, a "
-        "backup that comes in two halves",
+        # A flood against the schema, refusals for a moment, a quarter throttled and written at the second attempt, retries that
+        # the exits leave out, dead letters, windows not known yet, checks that could not be made, a backup that comes in two
+        # halves.
+        "much that looks bad and is not",
         (
             Change(m.DOOR_EVENTS, {"door": "grpc", "status": "rejected"}, Rate(10)),
             Change(m.DOOR_REJECTIONS, {"door": "grpc", "reason": "rule"}, Rate(10)),
@@ -345,6 +348,21 @@ BACKUP: tuple[Story, ...] = (
 )
 
 BLIND: tuple[Story, ...] = (
+    Story(
+        "Prometheus has lost all its targets",
+        (Change(EVERY, {}, GONE),),
+        fires=tuple(
+            Fires("MonitorBlind", {"watcher": watcher}) for watcher in ("prometheus:targets", "canary", "ledger", "auditor")
+        ),
+    ),
+    Story(
+        "a stack that starts: whoever watches comes two minutes later",
+        (Change(UP, {"process": "store"}, Value(1)), Change(UP, {"process": "grpc"}, Then((60, GONE), (0, Value(1))))),
+        quiet=PAGES,
+        before_seconds=0,
+        fault_seconds=150,
+        calm=(),
+    ),
     Story(
         "the canary is killed",
         killed("canary"),

@@ -94,6 +94,7 @@ def setup_of(channels: Mapping[str, Channel], chosen: EscalatorSettings, console
         chosen.deadman_grace_seconds,
         chosen.test_every_seconds,
         chosen.test_late_seconds,
+        chosen.test_first_seconds,
     )
 
 

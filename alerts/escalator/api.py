@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from alerts.escalator.access import Guard
 from alerts.escalator.core import Page
 from alerts.escalator.engine import NotDurable
+from alerts.escalator.heard import is_signed
 from alerts.escalator.intake import InvalidMessage
 from alerts.escalator.links import BadLink, Link, read
 from alerts.escalator.service import STATES, Service
@@ -40,6 +41,7 @@ class _Refused(Exception):
 def app(service: Service) -> ASGIApp:
     routes = [
         Route("/alertmanager", _answered(service, _webhook), methods=["POST"]),
+        Route("/pagerduty", _answered(service, _pagerduty), methods=["POST"]),
         Route("/api/pages", _answered(service, _pages)),
         Route("/api/pages/{key}", _answered(service, _page)),
         Route("/api/pages/{key}/{action:str}", _answered(service, _act), methods=["POST"]),
@@ -67,6 +69,16 @@ def _answered(
 
 async def _webhook(service: Service, request: Request) -> Response:
     await run_in_threadpool(service.take, await _json(request))
+    return JSONResponse({"status": "ok"})
+
+
+async def _pagerduty(service: Service, request: Request) -> Response:
+    secret, body = service.settings.pagerduty_webhook_secret, await _body(request)
+    if not secret:
+        raise _Refused(404, "set SPILLWAY_ESCALATOR_PAGERDUTY_WEBHOOK_SECRET to the secret of PagerDuty's webhook")
+    if not is_signed(request.headers.get("x-pagerduty-signature", ""), body, secret):
+        raise _Refused(403, "its signature is not that of SPILLWAY_ESCALATOR_PAGERDUTY_WEBHOOK_SECRET")
+    await run_in_threadpool(service.hear, body)
     return JSONResponse({"status": "ok"})
 
 
@@ -139,13 +151,17 @@ def _shown(service: Service, page: Page | None) -> Response:
     return JSONResponse(service.shown(page))
 
 
-async def _json(request: Request) -> Any:
+async def _body(request: Request) -> bytes:
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > BODY_BYTES_MAX:
             raise _Refused(413, f"more than {BODY_BYTES_MAX} bytes")
+    return bytes(body)
+
+
+async def _json(request: Request) -> Any:
     try:
-        return json.loads(bytes(body))
+        return json.loads(await _body(request))
     except ValueError as exc:
         raise _Refused(400, f"no JSON: {exc}") from exc

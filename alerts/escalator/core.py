@@ -44,6 +44,8 @@ LATE_SECONDS = 1.0
 ABSENT_SECONDS = 180.0
 # After blindness rules need so long to fire again, if there is reason.
 SIGHT_SECONDS = 300.0
+# Prometheus sends an alert again once a minute, seen with the next look at Alertmanager: so much later than being heard.
+RENEWAL_SECONDS = 30.0
 # A test page that could not be handed to Alertmanager is tried again.
 TEST_RETRY_SECONDS = 15.0
 # After one that did not come back the next follows sooner.
@@ -281,9 +283,10 @@ class Stepped:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """The process begins, after it was down for so long."""
+    """The process begins, after it was down for so long; meanwhile the wall clock was set by so much."""
 
     down_seconds: float
+    stepped_seconds: float = 0.0
 
 
 Event = (
@@ -336,9 +339,11 @@ def begin(now: float, setup: Setup) -> State:
     return State(Deadman(now), PathTest(first))
 
 
-def step(state: State, event: Event, now: float, setup: Setup) -> tuple[State, tuple[Action, ...]]:
-    """One event. What is due at `now` is done as well, whatever the event was."""
-    turn = _Turn(state, now, setup)
+def step(
+    state: State, event: Event, now: float, setup: Setup, kind: "type[Turn] | None" = None
+) -> tuple[State, tuple[Action, ...]]:
+    """One event. What is due at `now` is done as well, whatever the event was. `kind`: a mutant, to try the simulator with."""
+    turn = (kind or Turn)(state, now, setup)
     turn.take(event)
     turn.catch_up()
     after = turn.state()
@@ -353,17 +358,18 @@ def sendable(state: State, now: float, busy: Iterable[tuple[str, str]]) -> list[
     """
     taken = set(busy)
     found = []
-    for note in sorted(state.outbox.values(), key=_age):
+    for note in sorted(state.outbox.values(), key=_turn):
         if note.next_at <= now and (note.key, note.channel) not in taken:
             taken.add((note.key, note.channel))
             found.append(note)
     return found
 
 
-def next_at(state: State, setup: Setup) -> float:
-    """When something is due by itself. Notes that can be sent now are not counted: whoever is free takes them."""
+def next_at(state: State, setup: Setup, busy: Iterable[tuple[str, str]] = ()) -> float:
+    """When something is due by itself, without the notes that wait for the end of one under way (`busy`, as for `sendable`)."""
+    taken = set(busy)
     due = [page.due_at for page in state.pages.values() if page.due_at is not None]
-    due += [note.next_at for note in state.outbox.values()]
+    due += [note.next_at for note in state.outbox.values() if (note.key, note.channel) not in taken]
     due += [state.test.next_at]
     if state.test.again_at is not None:
         due.append(state.test.again_at)
@@ -381,8 +387,8 @@ def deadman_due_at(deadman: Deadman, setup: Setup) -> float:
     """When it counts as late."""
     if deadman.heard_at is None:
         return deadman.since + setup.deadman_grace_seconds
-    renewed_at = deadman.heard_at if deadman.mark_at is None else min(deadman.heard_at, deadman.mark_at)
-    return renewed_at + setup.deadman_late_seconds
+    signs = [deadman.heard_at] if deadman.mark_at is None else [deadman.heard_at, deadman.mark_at + RENEWAL_SECONDS]
+    return min(signs) + setup.deadman_late_seconds
 
 
 def subject_of(alert: str, group: Mapping[str, str]) -> str:
@@ -395,8 +401,9 @@ def retry_pause_seconds_max(attempts: int) -> float:
     return min(RETRY_SECONDS_MAX, RETRY_SECONDS_FIRST * 2.0 ** min(attempts - 1, 16))
 
 
-def _age(note: Note) -> tuple[float, str]:
-    return note.created_at, note.id
+def _turn(note: Note) -> tuple[int, float, str]:
+    """What was never tried comes first: a further level must not wait behind the retries of the ones before."""
+    return note.attempts, note.next_at, note.id
 
 
 def _believed_at(state: State, page: Page, setup: Setup) -> float:
@@ -410,7 +417,7 @@ def must_be_acknowledged(page: Page, setup: Setup) -> bool:
     return page.state == "open" and not setup.policy_of(page).stop_on_resolve
 
 
-class _Turn:
+class Turn:
     """One step: copies of the state's tables, changed in place."""
 
     def __init__(self, state: State, now: float, setup: Setup) -> None:
@@ -437,7 +444,7 @@ class _Turn:
         elif isinstance(event, Acknowledge):
             self.acknowledge(event.key, event.who)
         elif isinstance(event, ResolveByHand):
-            self.close(event.key, event.who)
+            self.resolve_by_hand(event)
         elif isinstance(event, Verified):
             self.verified(event)
         else:
@@ -453,7 +460,7 @@ class _Turn:
         elif isinstance(event, Stepped):
             self.stepped(event.by_seconds)
         else:
-            self.restarted(event.down_seconds)
+            self.restarted(event)
 
     # -- pages
 
@@ -516,6 +523,14 @@ class _Turn:
                 self.say("page is said to be over, not acted upon yet", key=page.key, blind=self.deadman.late)
         else:
             self.close(page.key, "")
+
+    def resolve_by_hand(self, event: ResolveByHand) -> None:
+        """The escalator's own page is true as long as it is there: it can be taken, not wished away."""
+        page = self.pages.get(event.key)
+        if page is not None and not page.known:
+            self.acknowledge(event.key, event.who)
+        else:
+            self.close(event.key, event.who)
 
     def close(self, key: str, who: str) -> None:
         page = self.pages.get(key)
@@ -795,8 +810,11 @@ class _Turn:
         )  # fmt: skip
         self.say("the clock was set; due times moved with it", by_seconds=by)
 
-    def restarted(self, down_seconds: float) -> None:
+    def restarted(self, event: Restarted) -> None:
         """While it was down it could hear nothing: that is held against nobody."""
+        if event.stepped_seconds:
+            self.stepped(event.stepped_seconds)
+        down_seconds = event.down_seconds
         self.move_deadman(down_seconds)
         test = self.test
         if not self.setup.test_every_seconds:

@@ -61,8 +61,7 @@ class Engine:
         self.first_actions: Sequence[Action] = ()
         if kept:
             began = since(kept[1], self.reading)
-            events: list[Event] = [Stepped(began.stepped_seconds)] if began.stepped_seconds else []
-            self.first_actions = self._run([*events, Restarted(began.down_seconds)], self.reading)
+            self.first_actions = self._run([Restarted(began.down_seconds, began.stepped_seconds)], self.reading)
         self._commit(self.reading)
 
     def apply(self, *events: Event) -> list[Action]:
@@ -109,7 +108,7 @@ class Engine:
     def wait_seconds(self) -> float:
         """How long nothing is due."""
         with self.lock:
-            return max(0.0, next_at(self.state, self.setup) - self.now())
+            return max(0.0, next_at(self.state, self.setup, self._busy.values()) - self.now())
 
     def now(self) -> float:
         """As the due times in the state mean it: by the steady clock since the last reading that was applied."""

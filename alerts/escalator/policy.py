@@ -35,7 +35,7 @@ TICKET = "ticket"
 # They show a page to whoever looks, and reach nobody.
 PASSIVE_CHANNELS = ("console", "log")
 LEVELS_MAX, TARGETS_MAX, REPEAT_MAX = 10, 20, 50
-ACKNOWLEDGE_SECONDS_MIN, ACKNOWLEDGE_SECONDS_MAX = 10, 86_400
+ACKNOWLEDGE_SECONDS_MIN, ACKNOWLEDGE_SECONDS_MAX = 1, 86_400
 # What to set, so that a channel of that kind is there.
 VARIABLES = {
     "pagerduty": "SPILLWAY_ESCALATOR_PAGERDUTY_KEY",

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from alerts.escalator import heard
 from alerts.escalator.alertmanager import Alertmanager, Unanswered
 from alerts.escalator.channels import Channel, Sent
 from alerts.escalator.core import (
@@ -59,6 +60,7 @@ class Service:
         self._metrics, self._log = metrics, log
         self._ends, self._wake = threading.Event(), threading.Event()
         self._pools = {name: ThreadPoolExecutor(SENDERS_PER_CHANNEL, f"to-{name}") for name in channels}
+        # Held under the engine's lock.
         self._under_way = dict.fromkeys(channels, 0)
         self._random = random.Random()
         self._threads = [
@@ -92,6 +94,15 @@ class Service:
             NotDurable: the disk refused; it is applied all the same.
         """
         self._apply(*events_of(body))
+
+    def hear(self, body: bytes) -> None:
+        """A message of PagerDuty's webhook.
+
+        Raises:
+            InvalidMessage: it is none.
+            NotDurable: the disk refused; it is applied all the same.
+        """
+        self._apply(*heard.events_of(body))
 
     def act(self, action: LinkAction, key: str, who: str) -> Page | None:
         """Acknowledge or resolve; again, it changes nothing. None: there is no such page.
@@ -178,6 +189,9 @@ class Service:
         deadman, test = self.engine.state.deadman, self.engine.state.test
         reaching = [name for name in self._channels if reaches_a_person(name)]
         refusing = [name for name in reaching if self._fares(name) == "refusing"]
+        fares = self.engine.state.channels
+        failing = [name for name in reaching if name not in refusing and fares.get(name, Fares()).failures]
+        untried = [name for name in reaching if name not in failing and self._fares(name) == "untried"]
         said = []
         if self.engine.not_durable:
             said.append(f"The disk refuses ({self.engine.not_durable}): pages go out, but a restart would forget them.")
@@ -187,12 +201,16 @@ class Service:
             said.append("Watchdog was not heard yet.")
         if refusing:
             said.append(f"Refusing pages: {', '.join(refusing)}.")
+        if failing:
+            said.append(f"Not taking pages at the moment: {', '.join(failing)}.")
         if test.state == "late":
             said.append("The last test page did not come back.")
         if not reaching:
             said.append(
                 "No pager is configured: pages stand in the console and the log and reach nobody; set SPILLWAY_ESCALATOR_..."
             )
+        if not said and untried:
+            said.append(f"Pages go to {', '.join(reaching)}; not tried yet: {', '.join(untried)}.")
         return " ".join(said) or f"The path of a page works; pages go to {', '.join(reaching)}."
 
     def link(self, key: str, action: LinkAction, who: str, opened_at: float) -> str:
@@ -208,9 +226,10 @@ class Service:
                 self._wake.wait(min(WAIT_SECONDS_MAX, max(WAIT_SECONDS_MIN, self.engine.wait_seconds())))
                 self._wake.clear()
                 self._apply()
-                for note in self.engine.take(self._free):
-                    self._under_way[note.channel] += 1
-                    self._pools[note.channel].submit(self._send, note)
+                with self.engine.lock:
+                    for note in self.engine.take(self._free):
+                        self._under_way[note.channel] += 1
+                        self._pools[note.channel].submit(self._send, note)
                 if self.engine.now() >= forget_at:
                     forget_at = self.engine.now() + FORGET_SECONDS
                     with self.engine.lock:
@@ -242,7 +261,8 @@ class Service:
         outcome = Outcome(note.id, note.channel, sent.result, sent.detail, sent.retry_after_seconds, self._random.random())
         with self._survive("an outcome is not durable"):
             self._do(self.engine.done(outcome))
-        self._under_way[note.channel] -= 1
+        with self.engine.lock:
+            self._under_way[note.channel] -= 1
         self._wake.set()
         if sent.result != "ok":
             self._log.warning("channel did not take a message", channel=note.channel, note=note.id, detail=sent.detail)

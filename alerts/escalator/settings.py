@@ -23,6 +23,8 @@ class EscalatorSettings:
     # How often a test page takes the whole path; 0: never. So long it may take until it is back.
     test_every_seconds: float = 3600.0
     test_late_seconds: float = 120.0
+    # The first one follows the first start after so long: the rest of the stack must be up.
+    test_first_seconds: float = 60.0
     # How PagerDuty is told of it: `change` notifies nobody; `info` is an incident of the lowest severity, resolved at once.
     test_as: Literal["change", "info"] = "change"
     # How often Alertmanager is asked what it has.
@@ -32,6 +34,8 @@ class EscalatorSettings:
     link_hours: float = 72.0
     # Asked of every program that does not come over a signed link, if set: `Authorization: Bearer`. Needed on other hosts.
     token: str = ""
+    # Of PagerDuty's webhook (V3) that posts to /pagerduty: who acknowledges there has acknowledged here. Empty: it is not taken.
+    pagerduty_webhook_secret: str = ""
     # Signs links. Empty: made once and kept in the data folder.
     secret: str = ""
     policies: Path = FOLDER
@@ -51,11 +55,13 @@ def load(env: Mapping[str, str] | None = None) -> EscalatorSettings:
         _number(env, "DEADMAN_GRACE_SECONDS", defaults.deadman_grace_seconds, 1),
         _number(env, "TEST_EVERY_SECONDS", defaults.test_every_seconds, 0),
         _number(env, "TEST_LATE_SECONDS", defaults.test_late_seconds, 1),
+        _number(env, "TEST_FIRST_SECONDS", defaults.test_first_seconds, 0),
         "info" if test_as == "info" else "change",
         _number(env, "VERIFY_SECONDS", defaults.verify_seconds, 1),
         env.get(f"{PREFIX}LINKS", "").rstrip("/"),
         _number(env, "LINK_HOURS", defaults.link_hours, 1),
         env.get(f"{PREFIX}TOKEN", ""),
+        env.get(f"{PREFIX}PAGERDUTY_WEBHOOK_SECRET", ""),
         env.get(f"{PREFIX}SECRET", ""),
         Path(env.get(f"{PREFIX}POLICIES", FOLDER)),
     )

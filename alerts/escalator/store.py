@@ -154,8 +154,7 @@ class Sqlite:
             self._put_meta(before, after, reading)
             run("COMMIT")
         except BaseException:
-            if self._connection.in_transaction:
-                run("ROLLBACK")
+            self._undo()
             raise
 
     def _put_page(self, page: Page, *, live: bool) -> None:
@@ -210,13 +209,19 @@ class Sqlite:
             "SELECT key FROM pages WHERE NOT live AND (opened_at < ? OR key NOT IN "
             "(SELECT key FROM pages ORDER BY opened_at DESC LIMIT ?))"
         )
+        since = now - KEEP_SECONDS
         run("BEGIN IMMEDIATE")
-        run(
-            f"DELETE FROM notes WHERE NOT pending AND (page IN ({old}) OR at < ?)",
-            (now - KEEP_SECONDS, PAGES_MAX, now - KEEP_SECONDS),
-        )
-        run(f"DELETE FROM pages WHERE key IN ({old})", (now - KEEP_SECONDS, PAGES_MAX))
-        run("COMMIT")
+        try:
+            run(f"DELETE FROM notes WHERE NOT pending AND (page IN ({old}) OR at < ?)", (since, PAGES_MAX, since))
+            run(f"DELETE FROM pages WHERE key IN ({old})", (since, PAGES_MAX))
+            run("COMMIT")
+        except BaseException:
+            self._undo()
+            raise
+
+    def _undo(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
 
 def _page(body: bytes) -> Page:

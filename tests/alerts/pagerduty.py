@@ -1,15 +1,17 @@
-"""A stand-in for PagerDuty: Events API v2 on the loopback. It records every event with its time, keeps incidents as PagerDuty does,
-refuses what PagerDuty's documentation calls invalid, and can be told to be ill.
+"""A stand-in for PagerDuty: Events API v2 on the loopback.
+
+It records every event with its time, keeps incidents as PagerDuty does, refuses what PagerDuty's documentation calls invalid,
+and can be told to be ill.
 
     with pagerduty() as pager:
         pager.behave("hang")
         ...
         pager.incidents()
 
-    python -m tests.alerts.pagerduty --port 9096       # for a stack: prints each event as a line of JSON
+    python -m tests.alerts.pagerduty --port 9096    # for a stack: prints each event as a line of JSON
 
-Source: PagerDuty developer documentation, "Events API v2": overview (202, 400, 429, 5xx; 512 KB), trigger events (fields, lengths,
-dedup_key), change events.
+Source: PagerDuty developer documentation, "Events API v2": overview (202, 400, 429, 5xx; 512 KB), trigger events (fields,
+lengths, dedup_key), change events.
 """
 
 import argparse
@@ -204,11 +206,16 @@ def _errors(path: str, body: bytes) -> tuple[list[str], dict[str, Any]]:
         found.append("'dedup_key' is required to acknowledge or resolve")
     if change or event.get("event_action") == "trigger":
         found += _payload_errors(event.get("payload"), change=change)
-    for name, wanted in (("links", "href"), ("images", "src")):
-        for each in event.get(name, []):
-            if not isinstance(each, dict) or not str(each.get(wanted, "")).startswith(("http://", "https://")):
-                found.append(f"each of '{name}' needs '{wanted}'")
-    return found, event
+    return found + _address_errors(event), event
+
+
+def _address_errors(event: dict[str, Any]) -> list[str]:
+    wanted = [(each, name, needs) for name, needs in (("links", "href"), ("images", "src")) for each in event.get(name, [])]
+    return [
+        f"each of '{name}' needs '{needs}'"
+        for each, name, needs in wanted
+        if not isinstance(each, dict) or not str(each.get(needs, "")).startswith(("http://", "https://"))
+    ]
 
 
 def _payload_errors(payload: Any, *, change: bool) -> list[str]:

@@ -13,6 +13,10 @@ from telemetry.hops import STREAM_RETENTION_HOURS
 _SLOW = ("CanarySlow", "FreshnessFastBurn")
 
 
+# A cause that is seen by one sign and then by another (a door is away, then has crashed) does not go in between.
+KEEPS_SECONDS = 30
+
+
 def _cause(
     name: str,
     id: str,
@@ -37,6 +41,7 @@ def _cause(
         feels=feels,
         within_seconds=within,
         for_seconds=lasts,
+        keep_firing_seconds=KEEPS_SECONDS,
         hop=hop,
         explains=explains,
         absence=absence,
@@ -143,7 +148,7 @@ CAUSES: tuple[Alert, ...] = (
     ),
     _cause(
         "PartitionNotRegistered", "K14", seen.lake_refuses(),
-        "Lake: " + _SIGN + "{{ with $labels.kind }} ({{ . }}){{ end }}.",
+        "Lake: " + _SIGN + ".",
         "files are written and nobody sees them, or there are too many to read",
         ("ExitStale", *_SLOW),
         "spillway-hop-lake", hop="lake", absence="WorkerCrashLoop",
@@ -174,7 +179,7 @@ CAUSES: tuple[Alert, ...] = (
         "Worker {{ $labels.worker }}: " + _SIGN + ".",
         "a machine's clock is wrong: signatures are refused, accept times and freshness are not to be believed",
         ("IngestErrorsFastBurn", *_SLOW),
-        "spillway-telemetry", lasts=15,
+        "spillway-telemetry", lasts=15, absence="CollectorDown",
     ),
     _cause(
         "AccessDenied", "K19", seen.access_denied(),

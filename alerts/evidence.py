@@ -6,6 +6,7 @@
   is `absent(up)`.
 - Counters that are shown from the start as zero can be asked for an increase. Dead letters have reasons that are not: their sums
   are compared with those a minute before as well, so that a first burst counts.
+- No series keeps a label `kind`: every alert has one of its own, so two series would become one.
 - What the canary does on purpose (a broken event and six refused keys each five minutes) is below every bound.
 - On AWS: a worker of ECS that dies comes back under another name, so `crashes` stays 0 there and `up` tells; Firehose's buffer
   is longer than here, and `BACKUP_LATE_SECONDS` has to be its interval and a minute and a half.
@@ -180,7 +181,7 @@ def shard_stuck() -> str:
 
 
 def leases_fail() -> str:
-    refused = _grown(m.AWS_FAILURES, "process, kind", service="dynamodb", process=f"~{'|'.join(WORKERS_WITH_A_STREAM)}")
+    refused = _grown(m.AWS_FAILURES, "process", service="dynamodb", process=f"~{'|'.join(WORKERS_WITH_A_STREAM)}")
     return _signs(
         {
             "failed calls to the lease table in a minute": _named(
@@ -224,8 +225,8 @@ def crash_loop() -> str:
 
 
 def redaction_fails() -> str:
-    keys = _grown(m.AWS_FAILURES, "kind", process="redactor", service="kms")
-    stops = _grown(m.CONSUMER_FAILURES, "kind", part="redactor", kind="permanent")
+    keys = _grown(m.AWS_FAILURES, "process", process="redactor", service="kms")
+    stops = _grown(m.CONSUMER_FAILURES, "part", part="redactor", kind="permanent")
     rules = _now(m.REDACTION_RULES, "action", "min")
     before = f"max by (action) (max_over_time({m.REDACTION_RULES.name}[1h]))"
     return _signs(
@@ -278,10 +279,13 @@ def exit_fails(exit: str) -> str:
 def lake_refuses() -> str:
     return _signs(
         {
-            "batches in two minutes that the table did not take": f"{_grown(m.LAKE_REFUSALS, 'kind', '2m')} > 0",
-            "small files in one partition": f"max({m.LAKE_SMALL_FILES.name}) > {LAKE_SMALL_FILES_MAX}",
+            "batches in two minutes that the table did not take, since they are not registered":
+                f"{_grown(m.LAKE_REFUSALS, 'process', '2m', kind='not_registered')} > 0",
+            "batches in two minutes that the table did not take, since a column would change":
+                f"{_grown(m.LAKE_REFUSALS, 'process', '2m', kind='schema')} > 0",
+            "small files in one partition": f"{_now(m.LAKE_SMALL_FILES, 'process')} > {LAKE_SMALL_FILES_MAX}",
         }
-    )
+    )  # fmt: skip
 
 
 def schema_rejects() -> str:

@@ -162,6 +162,56 @@ def _ledger() -> Iterator[Series]:
     yield of("ledger", "ledger", m.LEDGER_UNREADABLE, Value(0))
 
 
+# What is not for users, and tells of causes.
+WRITERS = {"web-events": "http", "events": "grpc", "events-clean": "redactor"}
+AWS_CALLERS = {
+    "grpc": ("s3", "kinesis"), "http": ("s3", "kinesis"), "auditor": ("s3",), "transcoder": ("s3", "dynamodb", "kinesis"),
+    "redactor": ("s3", "dynamodb", "kinesis", "kms"),
+}  # fmt: skip
+
+
+def _processes() -> Iterator[Series]:
+    for process, workers in WORKERS.items():
+        for worker in workers:
+            if process not in ("store", "console"):
+                yield of(process, worker, m.PROCESS_START, Value(-5000))
+                yield of(process, worker, m.PROCESS_CRASHES, Value(0))
+                yield of(process, worker, m.PROCESS_CPU_SECONDS, Rate(0.2))
+            for service in AWS_CALLERS.get(process, ()):
+                for kind in ("denied", "throttled", "unavailable", "clock"):
+                    yield of(process, worker, m.AWS_FAILURES, Rate(0), service=service, kind=kind)
+            if process in AWS_CALLERS:
+                yield of(process, worker, m.AWS_CLOCK_SKEW_SECONDS, Value(0.3))
+
+
+def _refusals() -> Iterator[Series]:
+    for stream, process in WRITERS.items():
+        for worker in WORKERS[process]:
+            yield of(process, worker, m.KINESIS_WRITE_ENTRY_FAILURES, Rate(0), stream=stream)
+    for door in DOORS:
+        for worker in WORKERS[door]:
+            # The canary's own: a broken event, and keys that are to be refused.
+            for reason, every in (("unknown_field", 300), ("unauthenticated", 100), ("forbidden", 300)):
+                yield of(door, worker, m.DOOR_REJECTIONS, Rate(0.5 / every), door=door, reason=reason)
+            for reason in ("request_too_large", "malformed_request", "body_timeout", "not_found"):
+                yield of(door, worker, m.DOOR_REJECTIONS, Rate(0), door=door, reason=reason)
+    yield of("transcoder", "transcoder", m.DEAD_LETTERS, Rate(1 / 300), stage="transcoder", reason="wrong_type")
+    for part in READERS:
+        yield of(part, part, m.DEAD_LETTERS, Rate(0), stage=part, reason="corrupt")
+    for exit in EXITS:
+        yield of("etl", "etl", m.DEAD_LETTERS, Rate(0), stage=f"etl-{exit}", reason="corrupt")
+
+
+def _evidence() -> Iterator[Series]:
+    for action, rules in (("drop", 3), ("mask", 4), ("pseudonymise", 2), ("generalise", 2), ("scan", 2)):
+        yield of("redactor", "redactor", m.REDACTION_RULES, Value(rules), action=action)
+    for kind in ("not_registered", "schema"):
+        yield of("etl", "etl", m.LAKE_REFUSALS, Rate(0), kind=kind)
+    yield of("etl", "etl", m.LAKE_SMALL_FILES, Value(12))
+    for stream in ("web-events", "events"):
+        yield of("auditor", "auditor", m.BACKUP_NEWEST, Clock(4), stream=stream)
+
+
 def _telemetry() -> Iterator[Series]:
     for process, workers in WORKERS.items():
         for worker in workers:
@@ -185,4 +235,5 @@ def _telemetry() -> Iterator[Series]:
 
 CALM: tuple[Series, ...] = (
     *_doors(), *_readers(), *_exits(), *_backup(), *_canary(), *_ledger(), *_telemetry(),
+    *_processes(), *_refusals(), *_evidence(),
 )  # fmt: skip

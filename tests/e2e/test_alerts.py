@@ -200,7 +200,8 @@ def test_a_healthy_stack_under_load_pages_nobody_from_its_start_on(site: Site) -
         acknowledged = load.end()
     print(f"healthy under load for {WELL_SECONDS:.0f} s: {acknowledged} events acknowledged, {told(site)}")
     assert acknowledged > 500
-    pages = [page["alert"] for page in site.pages() if page["opened_at"] >= began]
+    # Tickets stand there, too, and wake nobody.
+    pages = [each["alert"] for each in site.pages() if each["opened_at"] >= began and each["labels"]["severity"] == "page"]
     if is_busy() and pages and set(pages) <= SLOW:
         pytest.skip(f"this machine is too busy to be called healthy: load {os.getloadavg()[1]:.0f}; {told(site)}")
     assert [] == site.sent("trigger", FIRST, SECOND, WATCH, since=began), told(site)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from alerts import rules as alerts
 from alerts.alert import Alert
 from alerts.routing import HEARTBEAT, PAGES, TICKETS, Pace, Paces, config_text
 from tests.alerts.alertmanager import Alertmanager, Hearer, alertmanager, amtool, hearer, receivers_of
@@ -53,6 +54,20 @@ def test_the_routing_tree_leads_to(config: Path, labels: list[str], receiver: st
     assert receiver == receivers_of(config, labels)
 
 
+def test_the_alerts_that_there_are_make_a_configuration_that_amtool_takes_and_each_is_inhibited_by_what_it_explains(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "alertmanager.json"
+    file.write_text(config_text("http://127.0.0.1:9095", alerts.ALERTS))
+    assert 0 == amtool("check-config", str(file))[0]
+    for severity, receiver in (("page", PAGES), ("ticket", TICKETS)):
+        one = next(alert for alert in alerts.ALERTS if alert.severity == severity)
+        assert receiver == receivers_of(file, [f"alertname={one.name}", f"severity={severity}", f"policy={one.policy}"])
+    targets = {each["target_matchers"][0] for each in json.loads(file.read_text())["inhibit_rules"]}
+    explaining = [each.name for each in alerts.ALERTS if each.kind == "cause" and set(each.explains) - {"MonitorBlind"}]
+    assert {f'alertname="{name}"' for name in explaining} == targets
+
+
 def test_pages_wait_five_seconds_at_most_and_everything_goes_to_the_escalator(config: Path) -> None:
     told = json.loads(config.read_text())
     assert ("5000ms", "5000ms") == (told["route"]["group_wait"], told["route"]["group_interval"])
@@ -77,12 +92,12 @@ def fires(name: str, severity: str = "ticket", **labels: str) -> dict[str, str]:
     return {"alertname": name, "severity": severity, "policy": "default", **labels}
 
 
-def renamed(alerts: tuple[Alert, ...], suffix: str) -> tuple[Alert, ...]:
+def renamed(all_of: tuple[Alert, ...], suffix: str) -> tuple[Alert, ...]:
     return tuple(
         replace(
             each, name=each.name + suffix, explains=tuple(one if one == BLIND.name else one + suffix for one in each.explains)
         )
-        for each in alerts
+        for each in all_of
     )
 
 
@@ -102,13 +117,13 @@ TOLD = {
 
 def test_a_cause_is_told_unless_a_symptom_fires_that_it_explains(tmp_path: Path, heard: Hearer) -> None:
     """All cases in one Alertmanager, each under names of its own."""
-    alerts = tuple(each for number in range(len(TOLD)) for each in renamed(ALERTS, str(number)))
+    named = tuple(each for number in range(len(TOLD)) for each in renamed(ALERTS, str(number)))
     symptoms, causes = {}, {}
     for number, (symptom, at, cause, of) in enumerate(TOLD):
         name = symptom if symptom == BLIND.name else f"{symptom}{number}"
         symptoms[name] = fires(name, "page", **({"exit": at} if at else {}))
         causes[f"{cause}{number}"] = fires(f"{cause}{number}", **({"exit": of} if of else {}))
-    with alertmanager(tmp_path, config_text(heard.url, alerts, QUICK)) as running:
+    with alertmanager(tmp_path, config_text(heard.url, named, QUICK)) as running:
         running.post(*symptoms.values())
         heard.wait_until(lambda: {name for name, _ in heard.told} == symptoms.keys())
         running.post(*causes.values(), fires("ThenThis"))

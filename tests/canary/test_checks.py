@@ -12,8 +12,9 @@ import orjson
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from canary.checks import CONVICTED, HELD, NAMES, UNKNOWN, Checks, Found, Refusal
+from canary.checks import CONVICTED, HELD, LETTER_SECONDS, NAMES, UNKNOWN, Checks, Found, Refusal
 from canary.leaks import Leak, leaks, person
+from canary.ledger.settings import LedgerSettings
 from canary.send import ACCEPTED, REJECTED, Sent
 from canary.state import State
 from canary.work import Inline
@@ -162,10 +163,16 @@ def checks_over(places: FakePlaces, **changed: Any) -> Checks:
     return Checks(settings, State(None), places, Inline(), Metrics(), Quiet(), lambda: clock[0], pause)  # type: ignore[arg-type]
 
 
-def test_all_hold_where_all_is_right_and_letters_of_ours_are_taken_away_again() -> None:
+def test_all_hold_where_all_is_right_and_letters_of_ours_are_taken_away_once_the_ledger_has_no_use_for_them() -> None:
+    """Without its letter an event is lost to the ledger, as long as that keeps the event's window in mind."""
     places = FakePlaces()
     checks = checks_over(places)
     assert dict.fromkeys(NAMES, HELD) == {name: checks.run(name)[0] for name in NAMES}
+    checks.pause(LedgerSettings().horizon_seconds)
+    checks.run("broken event")
+    assert [] == places.removed
+    checks.pause(LETTER_SECONDS - LedgerSettings().horizon_seconds)
+    checks.run("broken event")
     assert ["k"] == places.removed
 
 

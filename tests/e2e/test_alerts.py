@@ -36,6 +36,8 @@ pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow, pytest.mar
 QUIET_START_SECONDS = 90
 WELL_SECONDS = 150.0
 READY_SECONDS_MAX = 400.0
+# The console asks for five seconds whoever hangs.
+ASK_SECONDS_MAX = 15.0
 # The promises.
 PAGE_SECONDS_MAX, WATCH_SECONDS_MAX = 60.0, 180.0
 LEVEL_SECONDS, LEVEL_LATE_SECONDS_MAX = 15.0, 3.0
@@ -72,7 +74,7 @@ class Site:
     began: float
 
     def get(self, part: str, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.stack.endpoints[part]}{path}", timeout=5.0) as answer:
+        with urllib.request.urlopen(f"{self.stack.endpoints[part]}{path}", timeout=ASK_SECONDS_MAX) as answer:
             return json.loads(answer.read())
 
     def pages(self, state: str = "all") -> list[dict[str, Any]]:
@@ -176,6 +178,18 @@ def wait_until_well(site: Site, seconds_max: float = RESOLVED_SECONDS_MAX) -> fl
     return seconds_until(well, seconds_max, lambda: f"all is well: {told(site)}")
 
 
+def wait_until_seen(site: Site) -> None:
+    """The watch says OK. What burnt a budget may still fire: it is seen."""
+
+    def seen() -> bool:
+        try:
+            return bool(site.watch().get("outcome") == "OK")
+        except OSError:
+            return False
+
+    wait_until(seen, lambda: f"the watch says OK: {told(site)}", RESOLVED_SECONDS_MAX)
+
+
 def test_a_healthy_stack_under_load_pages_nobody_from_its_start_on(site: Site) -> None:
     began = time.time()
     ends = max(began, site.began + QUIET_START_SECONDS) + WELL_SECONDS
@@ -186,7 +200,8 @@ def test_a_healthy_stack_under_load_pages_nobody_from_its_start_on(site: Site) -
         acknowledged = load.end()
     print(f"healthy under load for {WELL_SECONDS:.0f} s: {acknowledged} events acknowledged, {told(site)}")
     assert acknowledged > 500
-    pages = [page["alert"] for page in site.pages() if page["opened_at"] >= began]
+    # Tickets stand there, too, and wake nobody.
+    pages = [each["alert"] for each in site.pages() if each["opened_at"] >= began and each["labels"]["severity"] == "page"]
     if is_busy() and pages and set(pages) <= SLOW:
         pytest.skip(f"this machine is too busy to be called healthy: load {os.getloadavg()[1]:.0f}; {told(site)}")
     assert [] == site.sent("trigger", FIRST, SECOND, WATCH, since=began), told(site)
@@ -250,8 +265,9 @@ def test_no_collectors_page_in_a_minute_with_the_cause_the_next_level_on_time_an
     wait_until(lambda: time.time() > acknowledged_at + 2 * LEVEL_SECONDS, "two levels' time", 2 * LEVEL_SECONDS + 5.0)
     after = site.sent("trigger", FIRST, SECOND, since=acknowledged_at + 1.0)
     assert [] == [each.dedup_key for each in after if each.dedup_key in keys]
-    # Nothing was doubled: who was told of a page by a key was so once.
-    times = [(each.dedup_key, each.body["routing_key"]) for each in site.sent("trigger", FIRST, SECOND, since=killed_at)]
+    # Nothing was doubled: who was told of a page that was taken in its first round was told once.
+    triggers = [each for each in site.sent("trigger", FIRST, SECOND, since=killed_at) if each.dedup_key in keys]
+    times = [(each.dedup_key, each.body["routing_key"]) for each in triggers]
     assert sorted(set(times)) == sorted(times)
     open_incidents = [each.key.rpartition("-")[0] for each in site.pager.incidents() if each.state != "resolved"]
     assert sorted(set(open_incidents)) == sorted(open_incidents)
@@ -278,7 +294,7 @@ def verdict_of_console(site: Site) -> str:
 
 
 def page_of_console(site: Site, path: str) -> str:
-    with urllib.request.urlopen(f"{site.stack.endpoints['console']}{path}", timeout=15.0) as answer:
+    with urllib.request.urlopen(f"{site.stack.endpoints['console']}{path}", timeout=ASK_SECONDS_MAX) as answer:
         text: str = answer.read().decode()
         return text
 
@@ -302,8 +318,8 @@ def green_while_blind(site: Site, watcher: str) -> list[str]:
 
 @pytest.mark.parametrize("watcher", ["alertmanager", "canary", "ledger", "escalator", "prometheus"])
 def test_a_watcher_that_hangs_is_told_of_by_the_watch_and_nothing_is_green_meanwhile(site: Site, watcher: str) -> None:
-    wait_until_well(site)
     stack, incident = site.stack, "spillway-watch"
+    wait_until_seen(site)
     stopped_at = time.time()
     stack.kill(watcher, signal.SIGSTOP)
     try:
@@ -326,8 +342,8 @@ def test_a_watcher_that_hangs_is_told_of_by_the_watch_and_nothing_is_green_meanw
     finally:
         stack.kill(watcher, signal.SIGCONT)
     back_at = time.time()
-    wait_until_well(site)
-    print(f"{watcher} is back: all well {time.time() - back_at:.1f} s later")
+    wait_until_seen(site)
+    print(f"{watcher} is back: the watch says OK {time.time() - back_at:.1f} s later")
     assert [each.state for each in site.pager.incidents() if each.key == incident][-1] == "resolved"
     false = {each.dedup_key for each in site.sent("trigger", FIRST, since=stopped_at)}
-    assert [] == sorted(key for key in false if key.startswith(("CanaryLost", "AckedUnaccounted", "IngestErrors")))
+    assert [] == sorted(key for key in false if key.startswith(("CanaryLost", "AckedUnaccounted")))

@@ -10,6 +10,7 @@ Rules
   has gone and it has not. MonitorBlind explains nothing away: who is blind must hear what others see.
 - Symptom and cause have to be able to mean the same exit: a Redis that fails is told though the canary misses its probes in the
   lake.
+- A page that only follows from another of the same exit or door is not told beside it: nothing arrives, so it is stale, too.
 - Pages of one alert go together, by policy; who joins later is told within `group_interval`.
 - Alertmanager repeats only at a group's interval, and what it last told is some milliseconds younger than a multiple of that: a
   repeat is due a little before the interval in which it is wanted, or it comes one later.
@@ -31,6 +32,8 @@ PAGES, TICKETS, HEARTBEAT = "pages", "tickets", "heartbeat"
 WATCHDOG, TEST_PAGE = "Watchdog", "TestPage"
 # They say that nobody looks, not that something is so.
 EXPLAIN_NOTHING = ("MonitorBlind",)
+# A page that follows from another: of the same exit, or door, it says nothing that the other does not.
+FOLLOWS = (("ExitStale", "CanaryLost", "exit"), ("CanarySlow", "IngestErrorsFastBurn", "hop"))
 # The hops that are exits: an alert that names one by `hop` and has no `exit` means that.
 EXITS = ("lake", "rds", "redis", "backup")
 
@@ -84,6 +87,9 @@ def config_text(escalator: str, alerts: Sequence[Alert], paces: Paces | None = N
 
 
 def _inhibitions(alerts: Sequence[Alert]) -> Iterator[dict[str, Any]]:
+    for follows, first, label in FOLLOWS:
+        # Not of alerts that have no such label: to Alertmanager two that lack it are equal in it.
+        yield _inhibit([f'alertname="{first}"', f'{label}!=""'], [f'alertname="{follows}"', f'{label}!=""'], label)
     for alert in alerts:
         symptoms = sorted(set(alert.explains) - set(EXPLAIN_NOTHING))
         if alert.kind != "cause" or not symptoms:

@@ -26,6 +26,8 @@ ALERTS: tuple[Alert, ...] = (*SYMPTOMS, *BURNS, *CAUSES, *WATCHERS)
 INTERVAL_SECONDS, INTERVAL_SECONDS_MAX = 5, 60
 CONSOLE = "http://127.0.0.1:8088"
 SCRAPES = 4
+# Alerts are evaluated more often than is scraped: a total outage pages within 30 s, and waiting for a round costs up to five.
+ALERTS_TIMES_FASTER = 5
 _RANGE = re.compile(r"\[(\d+)([smhd])(?=[\]:])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # How long Firehose gathers: 5 s on the local stack; with the time that it takes to write and to read an object.
@@ -47,7 +49,8 @@ def rules_text(interval_seconds: int = INTERVAL_SECONDS, console: str = CONSOLE)
         )
     made = groups(interval_seconds)
     rules = [_rule(alert, interval_seconds, console) for kind in _ORDER for alert in ALERTS if alert.kind == kind]
-    made.append({"name": "spillway-alerts", "interval": f"{interval_seconds}s", "rules": rules})
+    pace = max(1, interval_seconds // ALERTS_TIMES_FASTER)
+    made.append({"name": "spillway-alerts", "interval": f"{pace}s", "rules": rules})
     return json.dumps({"groups": made}, indent=1) + "\n"
 
 
@@ -60,6 +63,8 @@ def at(expr: str, interval_seconds: int, backup_buffer_seconds: int = BACKUP_BUF
     least, buffer = SCRAPES * interval_seconds, backup_buffer_seconds
     ranges = {
         "$interval": interval_seconds,
+        # Where a scrape that is lost changes nothing, since another sign is wanted besides.
+        "$some": 3 * interval_seconds,
         "$scrapes": least,
         "$half": max(30, least),
         "$minute": max(60, least),
@@ -69,10 +74,11 @@ def at(expr: str, interval_seconds: int, backup_buffer_seconds: int = BACKUP_BUF
         "$backup_before": max(60, least),
         "$backup_ago": buffer + 30,
     }
+    # A range that is written out, too: with seldom scrapes it would see nothing.
+    expr = _RANGE.sub(lambda match: match[0] if int(match[1]) * _SECONDS[match[2]] >= least else f"[{least}s", expr)
     for name in sorted(ranges, key=len, reverse=True):
         expr = expr.replace(name, f"{ranges[name]}s")
-    # A range that is written out, too: with seldom scrapes it would see nothing.
-    return _RANGE.sub(lambda match: match[0] if int(match[1]) * _SECONDS[match[2]] >= least else f"[{least}s", expr)
+    return expr
 
 
 def _rule(alert: Alert, interval_seconds: int, console: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@
   the ledger's death (`last_over_time`).
 - Zero tolerance: S4, S5, S6, S8, S9 and PromiseBroken need a single event.
 
-`$scrapes`, `$interval`, `$stale`, `$backup...`: see `alerts.rules.at`.
+`$some`, `$scrapes`, `$interval`, `$stale`, `$backup...`: see `alerts.rules.at`.
 """
 
 from alerts.alert import Alert
@@ -78,13 +78,17 @@ def _age(quantile: float, window: str) -> str:
 
 
 _LATE = f"{_age(0.9, '$minute')} > {SLOW_SECONDS}"
-_NOTHING = f"({_OVERDUE}) unless on (exit) ({_arrived('$scrapes')})"
+# By door, or what still comes through the other would hide that a transcoder is away.
+_NOTHING = (
+    f"(sum by (exit, door) ({m.CANARY_OVERDUE_EVENTS.name}{{{_OF_EXITS}}}) > 0)"
+    f" unless on (exit, door) (sum by (exit, door) (increase({m.CANARY_FRESHNESS_SECONDS.name}_count{{{_OF_EXITS}}}[$some])) > 0)"
+)
 _SOME_LANES = f"({_STAY_AWAY}) unless on (exit) ({_LATE})"
 _STUCK = f"time() - max by (exit) (last_over_time({m.ETL_LAST_BATCH.name}[1h])) > {BATCH_SECONDS_MAX}"
 _FAILING = f"sum by (exit) (increase({m.ETL_FAILURES.name}[$minute])) > 0"
 _DEAD = f"({blind(LOOKED_SECONDS_MAX)}) and on (exit) ({_any(_STUCK, _FAILING)})"
 CANARY_LOST = (
-    f"max by (exit) ((({_NOTHING}) or on (exit) ({_SOME_LANES})) unless on (exit) ({blind(LOOKED_SECONDS_MAX)}))"
+    f"max by (exit) (((max by (exit) ({_NOTHING})) or on (exit) ({_SOME_LANES})) unless on (exit) ({blind(LOOKED_SECONDS_MAX)}))"
     f" or on (exit) max by (exit) ({_DEAD})"
 )
 

@@ -136,7 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asyncio.run(_serve(service, given.host, given.port, telemetry))
     finally:
         service.end()
-        store.close()
+        # A sender may still write down what became of its message: SQLite must not be closed under it.
+        with service.engine.lock:
+            store.close()
         telemetry.end()
     return 0
 

@@ -478,7 +478,7 @@ class Turn:
         )  # fmt: skip
         self.pages[page.key] = page
         if news and page.state == "acknowledged":
-            self.open_anew(page, "another series joined: a new page follows")
+            self.open_anew(page, "the escalator: another series joined, a new page follows")
 
     def open(self, event: Firing, avoid: str = "", known: tuple[str, ...] = ()) -> None:
         self.opened += 1
@@ -563,7 +563,7 @@ class Turn:
             if all(there):
                 self.acknowledge(page.key, BY_ALERTMANAGER)
             elif page.acknowledged_by == BY_ALERTMANAGER:
-                self.open_anew(page, "no longer silenced or inhibited: a new page follows")
+                self.open_anew(page, "the escalator: no longer silenced or inhibited, a new page follows")
 
     # -- what is due
 
@@ -597,7 +597,7 @@ class Turn:
         if level.acknowledge_seconds is None or (at_end and page.round >= page.last_round):
             return None
         if not at_end and self.refuse(level):
-            return self.now
+            return min(self.now, due_at + level.acknowledge_seconds)
         was_late = self.now - due_at > LATE_SECONDS
         return (self.now if at_end and was_late else due_at) + level.acknowledge_seconds
 

@@ -489,6 +489,8 @@ class World:
         open_before = self._open(subject)
         blind = self._open(BLIND) is not None
         if not self.apply(event):
+            if self.store.durable and (after := self._open(subject)) is not None:
+                after.members |= set(members)
             self.at(self.now + RESEND_SECONDS, self.flush, subject, again)
             return
         self._last_sent[subject] = bool(members)
@@ -573,7 +575,9 @@ class World:
         life.closed_at = self.now
         if not self.store.is_closed(life.key):
             self.seen.complain(f"{self.now:.1f}: {life.key} is gone, and history does not say that it is over")
-        if isinstance(event, Verified) and self.firing(life.subject) and not self.plan.silences:
+        # Not if it began again a moment ago, and its message is still to come: that opens a new page.
+        fires = self.firing(life.subject) and self.firing(life.subject, self.now - GROUP_SECONDS - RESEND_SECONDS)
+        if isinstance(event, Verified) and fires and not self.plan.silences:
             self.seen.complain(f"{self.now:.1f}: {life.key} was closed by a look at Alertmanager though it fires")
 
 

@@ -193,7 +193,7 @@ def test_each_way_of_not_watching_is_named(
     assert watcher in report.sentence
 
 
-@examples(max_examples=50)
+@examples(max_examples=50, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(sorted(good())), st.text() | st.none() | st.integers() | st.lists(st.integers(), min_size=1), min_size=1
@@ -282,7 +282,7 @@ def test_after_a_start_nothing_is_said_to_be_over_while_somebody_may_be_blind() 
     assert ["20 over"] == Run().looks(BLIND, OK)
 
 
-@examples(max_examples=50)
+@examples(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([Outcome.OK, Outcome.BLIND]), st.booleans()), max_size=60))
 def test_a_channel_that_works_at_last_knows_how_it_is(looks: list[tuple[Outcome, bool]]) -> None:
     run = Run()

@@ -283,7 +283,7 @@ def test_after_a_start_nothing_is_said_to_be_over_while_somebody_may_be_blind() 
     assert ["20 over"] == Run().looks(BLIND, OK)
 
 
-@examples(max_examples=50)
+@examples(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([Outcome.OK, Outcome.BLIND]), st.booleans()), max_size=60))
 def test_a_channel_that_works_at_last_knows_how_it_is(looks: list[tuple[Outcome, bool]]) -> None:
     run = Run()

@@ -7,8 +7,7 @@ midnights, and restarts of canary and ledger. Every page of the rules is evaluat
 Exact where something happens, a sample where nothing does. From shortly before any of these happenings until two minutes after
 it, Prometheus scrapes and evaluates every 5 s, `for` and all. In between, where only the noise of traffic could
 fire, expressions are asked every five minutes, with scrapes of 5 s in the minutes before and of 60 s else; every answer is a
-suspicion, whatever `for` says, and the minutes about it are evaluated exactly. `exact` leaves nothing out, at many times the
-price.
+suspicion, whatever `for` says, and has the whole week evaluated exactly, at many times the price.
 """
 
 import hashlib
@@ -327,8 +326,7 @@ def run(where: Server, book: Rulebook, story: Story, *, exact: bool = False) -> 
         each for each in found if not any(first <= (each.pending_ms - story.epoch_ms) / 1000 <= last for first, last in happens)
     ]
     spans = [
-        (max(begins, story.epoch_ms + int(first * 1000)), min(ends, story.epoch_ms + int(last * 1000)))
-        for first, last in busy(story, found)
+        (max(begins, story.epoch_ms + int(first * 1000)), min(ends, story.epoch_ms + int(last * 1000))) for first, last in happens
     ]
     judged = [
         firing
@@ -350,6 +348,9 @@ def one(programs: Path, folder: Path, book: Rulebook, seed: int, *, exact: bool 
     with server(programs, folder) as where:
         found = run(where, book, healthy(seed, exact=exact), exact=exact)
         spent = where.cpu_seconds()
+    if found.suspicions and not exact:
+        # Between happenings scrapes are too far apart to say more: all of the week, then.
+        return one(programs, folder, book, seed, exact=True)
     shutil.rmtree(folder, ignore_errors=True)
     spent += time.process_time() - cpu
     return Week(

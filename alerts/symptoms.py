@@ -29,6 +29,8 @@ SLOW_SECONDS = 10
 # four rounds in the shortest window that costs two at most.
 AWAY_RATIO = 0.7
 HUNG_RATIO = 0.25
+# A minute's quantile, and two scrapes.
+BEGUN_SECONDS = 75
 # A door that refuses: of what it is asked, within the shortest window and within a minute, and so many events at least.
 REFUSED_RATIO, REFUSED_RATIO_MINUTE, REFUSED_EVENTS_MIN = 0.25, 0.1, 10
 # Beyond its longest batch; with evaluation it makes the two minutes of the catalogue.
@@ -77,7 +79,9 @@ def _age(quantile: float, window: str) -> str:
     return f"histogram_quantile({quantile}, sum by (exit, le) ({rate}))"
 
 
-_LATE = f"{_age(0.9, '$minute')} > {SLOW_SECONDS}"
+# What a canary that has just begun anew finds was there before it looked: seen late, and not late.
+_JUST_BEGUN = f'(time() - max({m.PROCESS_START.name}{{process="canary"}}) < {BEGUN_SECONDS})'
+_LATE = f"({_age(0.9, '$minute')} > {SLOW_SECONDS}) unless on () {_JUST_BEGUN}"
 # By door, or what still comes through the other would hide that a transcoder is away.
 _NOTHING = (
     f"(sum by (exit, door) ({m.CANARY_OVERDUE_EVENTS.name}{{{_OF_EXITS}}}) > 0)"

@@ -5,7 +5,7 @@ EXIT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check bench gen lock clean
+.PHONY: help setup demo test soak proof weeks check bench gen lock clean
 
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,12 @@ test: setup ## Run the tests
 
 soak: setup ## Run the tests that take minutes each: every process killed under load, three seeds; a whole outage; ...
 	$(PY) -m pytest -m slow $(ARGS)
+
+proof: setup ## Prove the alerts: pages on a live stack, watchers that hang, 100,000 escalations, outages at any phase, weeks without a page
+	$(PY) -m pytest -m proof $(ARGS)
+
+weeks: setup ## A hundred simulated healthy weeks through the real rules (hours; goes on where it was stopped)
+	$(PY) -m alerts.proof weeks --weeks 100 --jobs 2 --done .cache/weeks.jsonl --programs .cache/debian/prometheus/root/usr/bin $(ARGS)
 
 check: setup ## Format, lint, types, layers, schema
 	$(VENV)/bin/ruff format --check .

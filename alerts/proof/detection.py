@@ -17,8 +17,9 @@ from alerts.proof.rulebook import Firing, Pace, Rulebook, judge, rulebook
 from alerts.proof.server import Server, server
 from alerts.proof.story import SCRAPE_SECONDS, Fault, Kind, Story
 from alerts.proof.world import World
+from alerts.routing import Paces
 
-GROUP_WAIT_SECONDS = 5.0
+GROUP_WAIT_SECONDS = Paces().page.wait
 PROMISED_SECONDS = 30.0
 HOUR, DAY = 3600.0, 86400.0
 EPOCH_MS = 1_780_272_000_000

@@ -29,7 +29,7 @@ What is checked
 - Only the rules of named alerts are evaluated, with the recording rules that they need, and for PAGES all pages; the SLOs'
   budgets only with `budgets=True`: take a step of 30 s or 60 s then.
 
-Played by `promtool test rules`, all stories of a step at once. `make test` leaves out PAGES where something fires; `make soak`
+Played by `promtool test rules`, all stories of a step at once. `make test` leaves out PAGES where something fires; `make proof`
 plays all of it.
 """
 

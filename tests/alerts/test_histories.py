@@ -32,7 +32,7 @@ def test_no_history_is_convicted(few: list[Seen]) -> None:
     assert [] == [found for seen in few for found in judge(seen)]
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.timeout(900)
 def test_none_of_100_000_histories_is_convicted() -> None:
     chunks = [range(at, at + CHUNK) for at in range(0, ALL, CHUNK)]

@@ -71,9 +71,9 @@ def test_the_alerts_that_there_are_make_a_configuration_that_amtool_takes_and_ea
     assert {f'alertname="{name}"' for name in explaining} == targets
 
 
-def test_pages_wait_five_seconds_at_most_and_everything_goes_to_the_escalator(config: Path) -> None:
+def test_pages_wait_three_seconds_at_most_and_everything_goes_to_the_escalator(config: Path) -> None:
     told = json.loads(config.read_text())
-    assert ("5000ms", "5000ms") == (told["route"]["group_wait"], told["route"]["group_interval"])
+    assert ("3000ms", "5000ms") == (told["route"]["group_wait"], told["route"]["group_interval"])
     assert {"http://127.0.0.1:9095/alertmanager"} == {
         hook["url"] for receiver in told["receivers"] for hook in receiver["webhook_configs"]
     }

@@ -33,7 +33,7 @@ def test_it_fires_in_time(story: Story, found: dict[str, str]) -> None:
     assert "" == found[story.name]
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
 def test_it_fires_in_time_and_nothing_else_does(story: Story, found_of_all: dict[str, str]) -> None:

@@ -30,7 +30,7 @@ from pipeline.stack.plan import StackSettings
 from tests.alerts.pagerduty import PagerDuty, Received, pagerduty
 from tests.e2e.conftest import wait_until
 
-pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.proof, pytest.mark.timeout(600)]
 
 # A start is over and nothing of it fires any more.
 QUIET_START_SECONDS = 90

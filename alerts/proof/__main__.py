@@ -5,6 +5,9 @@ Exit code 0: proven; 1: a false page, a mutant that did not page, an alert that 
 
 import argparse
 import concurrent.futures
+import os
+import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,7 +15,7 @@ from pathlib import Path
 
 from alerts.proof import absence, detection, weeks
 from alerts.proof.rulebook import Rulebook, rulebook
-from alerts.proof.server import server
+from alerts.proof.server import RUNNING, server
 from alerts.rules import ALERTS, rules_text
 
 INTERVAL_SECONDS = 5
@@ -43,9 +46,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = chosen.rules.read_text() if chosen.rules else rules_text(INTERVAL_SECONDS)
     book = rulebook(text, INTERVAL_SECONDS * 1000)
     with tempfile.TemporaryDirectory(prefix="spillway-proof-") as folder:
+        _stop_at_once(Path(folder))
         return {"weeks": _weeks, "mutants": _mutants, "detection": _detection, "absence": _absence}[chosen.command](
             chosen, book, Path(folder)
         )
+
+
+def _stop_at_once(folder: Path) -> None:
+    """Ctrl-C and SIGTERM end every Prometheus and leave nothing; threads that wait for an answer are not waited for."""
+
+    def stop(number: int, _: object) -> None:
+        for process in list(RUNNING):
+            process.kill()
+            process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(128 + number)
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, stop)
 
 
 def _weeks(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:

@@ -34,6 +34,10 @@ _MONTHS = "400d"
 _GARBAGE = "1000"
 
 
+# Prometheus processes that run now: whoever is stopped from outside ends them.
+RUNNING: set["subprocess.Popen[bytes]"] = set()
+
+
 class ProofError(Exception):
     """Prometheus did not do what was asked; its words."""
 
@@ -136,10 +140,12 @@ def server(programs: Path, folder: Path) -> Iterator[Server]:
     command += ["--storage.tsdb.retention.time=100y", "--query.max-samples=500000000", "--query.timeout=10m"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "GOGC": _GARBAGE})
+    RUNNING.add(process)
     try:
         _wait_until_ready(port, process, folder / "log")
         yield Server(port, process)
     finally:
+        RUNNING.discard(process)
         # Its data is not wanted any more: nothing to write down.
         process.kill()
         process.wait(END_SECONDS_MAX)

@@ -1,9 +1,14 @@
 """The proof's own proof: its arithmetic of rules is Prometheus', its canary is the canary, and its checks can fail.
 
-The long ones are with the soak: two healthy weeks and every mutant, outages at some phases, whoever falls silent.
+The long ones are in `make proof`: two healthy weeks and every mutant, outages at some phases, whoever falls silent.
 """
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -253,6 +258,28 @@ def test_a_page_that_comes_late_is_not_held() -> None:
     assert detection.Row(outage, (soon,) * 19 + (late,)).held
     assert not detection.Row(outage, (soon,) * 18 + (late,) * 2).held
     assert not detection.Row(outage, (soon,) * 19 + (replace(soon, false=True),)).held
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_stopped_leaves_no_prometheus_and_no_folder_behind(tmp_path: Path, how: signal.Signals) -> None:
+    command = [sys.executable, "-m", "alerts.proof", "mutants", "--programs", str(PROGRAMS)]
+    process = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(tmp_path)}, cwd=Path(__file__).parents[2])
+
+    def served() -> list[str]:
+        asked = subprocess.run(["pgrep", "-f", f"config.file={tmp_path}"], capture_output=True, text=True, check=False)
+        return asked.stdout.split()
+
+    try:
+        until = time.monotonic() + 60
+        while not served() and time.monotonic() < until:
+            time.sleep(0.05)
+        assert served()
+        process.send_signal(how)
+        assert 128 + how == process.wait(30)
+    finally:
+        process.kill()
+        process.wait()
+    assert ([], []) == (served(), list(tmp_path.iterdir()))
 
 
 @pytest.mark.proof

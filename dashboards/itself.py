@@ -164,7 +164,7 @@ def _escalation() -> tuple[Panel, ...]:
         Panel(
             "Channels that take pages",
             "short",
-            "1: takes pages; 0: refuses. A page PagerRefusing is open then, over the other channels.",
+            "0: refuses pages, and a page PagerRefusing is open over the other channels. `none`: no channel reaches a person.",
             "Look at its last error: `spillway pages` says it below the list.",
             (Query(ask.now("min", m.ESCALATOR_CHANNEL_USABLE.name, "channel"), "{{channel}}"),),
             limit=1.0,
@@ -202,7 +202,7 @@ def _watch() -> tuple[Panel, ...]:
         Panel(
             "Messages of the watch",
             "short",
-            "Pages, and ends of pages, that it sent in the last hour, by channel.",
+            "Pages, and ends of pages, that it sent in the last hour, by channel; `none`: it has no channel.",
             "Failed: the address or the key of that channel is wrong, or it is away. It is tried again at each look.",
             (Query(f"sum by (channel, outcome) (increase({m.WATCH_MESSAGES.name}[1h]))", "{{channel}} {{outcome}}"),),
             hop=HOP,

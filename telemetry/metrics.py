@@ -271,7 +271,7 @@ WATCH_SIGHT = Metric(
 WATCH_MESSAGES = Metric(
     "spillway_watch_messages_total", "counter", "Pages, and ends of pages, by the watch's own channels.", ("channel", "outcome")
 )
-ESCALATOR_PAGES = Metric("spillway_escalator_pages", "gauge", "Pages that are not over: open, acknowledged.", ("state",))
+ESCALATOR_PAGES = Metric("spillway_escalator_pages_items", "gauge", "Pages that are not over: open, acknowledged.", ("state",))
 ESCALATOR_NOTIFICATIONS = Metric(
     "spillway_escalator_notifications_total",
     "counter",

@@ -315,6 +315,8 @@ class Service:
         gauge(m.ESCALATOR_OUTBOX_AGE).set_function(self._outbox_age)
         gauge(m.ESCALATOR_DEADMAN_AGE).set_function(self._deadman_age)
         gauge(m.ESCALATOR_TEST_SECONDS).set_function(lambda: self.engine.state.test.seconds or 0.0)
+        if not any(map(reaches_a_person, self._channels)):
+            gauge(m.ESCALATOR_CHANNEL_USABLE, channel="none").set(0)
         for name in self._channels:
             if reaches_a_person(name):
                 refuses = gauge(m.ESCALATOR_CHANNEL_USABLE, channel=name)

@@ -28,6 +28,10 @@ class Channel:
     told: Told | None = None
 
 
+# The channel of a watch that has none.
+NOBODY = "none"
+
+
 @dataclass(slots=True)
 class Tellers:
     """Every channel that is configured, and what each was told."""
@@ -46,6 +50,9 @@ class Tellers:
         if settings.webhook_url:
             # It would be told "over" after each start, and is no place where that means nothing.
             channels.append(Channel("webhook", _webhook(settings), Told(frozenset(), 0.0)))
+        for name in [channel.name for channel in channels] or [NOBODY]:
+            for outcome in ("sent", "failed"):
+                metrics.counter(m.WATCH_MESSAGES, channel=name, outcome=outcome)
         return cls(tuple(channels), metrics, log, settings.repeat_seconds)
 
     def tell(self, standing: Standing, now: float) -> None:
@@ -64,6 +71,7 @@ class Tellers:
             self.metrics.counter(m.WATCH_MESSAGES, channel=channel.name, outcome="sent").inc()
             self.log.warning("paged" if message.paged else "said that it is over", channel=channel.name, message=message.summary)
         if standing.paged and not self.channels and not self._said_unheard:
+            self.metrics.counter(m.WATCH_MESSAGES, channel=NOBODY, outcome="failed").inc()
             remedy = "set SPILLWAY_WATCH_PAGERDUTY_KEY or SPILLWAY_WATCH_WEBHOOK_URL"
             self.log.error("nobody is paged: the watch has no channel", remedy=remedy, message=Message(standing.paged).summary)
         self._said_unheard = bool(standing.paged)

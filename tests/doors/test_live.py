@@ -151,6 +151,7 @@ async def test_sigkill_under_load_loses_nothing_acknowledged(run: Opener, name: 
 
 
 @pytest.mark.parametrize("name", ["grpc", "http"])
+@pytest.mark.slow
 async def test_a_stream_that_fails_in_every_way_loses_nothing_acknowledged(run: Opener, name: str) -> None:
     """TRAPS 1, 3, 4: partial failures, throttling, HTTP 500, and answers that never come, all at once."""
     door = run(name, SPILLWAY_DOOR_ATTEMPT_SECONDS="1")
@@ -192,6 +193,7 @@ async def test_a_key_is_revoked_without_a_restart(run: Opener) -> None:
     assert ["a"] == list(door.stored())
 
 
+@pytest.mark.slow
 async def test_aws_limits_throttle_a_flood_and_what_is_acknowledged_is_stored(run: Opener) -> None:
     """TRAPS 4: one shard takes 1 MB/s; readiness holds."""
     door = run("grpc", options=(), SPILLWAY_DOOR_WRITE_SECONDS="2")
@@ -203,6 +205,7 @@ async def test_aws_limits_throttle_a_flood_and_what_is_acknowledged_is_stored(ru
     assert set() == acknowledged - set(door.stored())
 
 
+@pytest.mark.slow
 async def test_workers_share_the_port_a_dead_one_is_replaced_and_sigterm_ends_all(run: Opener) -> None:
     door = run("http", SPILLWAY_HTTP_WORKERS="2")
     client = Http(door)

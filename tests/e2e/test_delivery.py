@@ -141,6 +141,7 @@ def _words(pid: int) -> str:
         return ""
 
 
+@pytest.mark.slow
 def test_sending_everything_again_and_replaying_the_backup_change_nothing(pipeline: Pipeline) -> None:
     """TRAPS 3, 20, 25: a same-id retry, and the whole backup a second time."""
     flights = _flights(6_000, 600)

@@ -55,6 +55,7 @@ def test_a_delivered_event_is_found_at_every_place_on_its_way(pipeline: Pipeline
         wait_until(explained, f"a whole journey of {id}", 30.0)
 
 
+@pytest.mark.slow
 def test_the_event_that_has_the_last_word_is_named_in_redis(pipeline: Pipeline) -> None:
     flight = next(itertools.islice(month(), 9_200, 9_201))
     pairs = list(by_door([flight]))
@@ -64,6 +65,7 @@ def test_the_event_that_has_the_last_word_is_named_in_redis(pipeline: Pipeline) 
     assert "this event's word stands for airport, flight, status" in text, text
 
 
+@pytest.mark.slow
 def test_an_event_that_the_transcoder_refused_is_found_in_the_dead_letters(pipeline: Pipeline) -> None:
     event = next(event for _, event in by_door(itertools.islice(month(), 9_100, 9_101))).structured()
     event["data"]["flight"] = "not a number"
@@ -80,6 +82,7 @@ def test_an_event_that_the_transcoder_refused_is_found_in_the_dead_letters(pipel
     assert (0, True) == (code, {"web-events", "dead letters"} <= found and not {"events", "lake", "rds"} & found), text
 
 
+@pytest.mark.slow
 def test_an_event_that_never_was_is_found_nowhere(pipeline: Pipeline) -> None:
     code, text = _explain(pipeline, "no-such-event")
     assert (1, True) == (code, "Found nowhere." in text), text

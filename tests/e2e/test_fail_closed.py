@@ -78,6 +78,7 @@ def _leases() -> list[object]:
 
 
 @pytest.mark.parametrize("hole", BROKEN)
+@pytest.mark.slow
 def test_with_a_hole_in_the_policy_the_redactor_does_not_start_and_reads_nothing(
     streams: Stack, tmp_path: Path, hole: str
 ) -> None:

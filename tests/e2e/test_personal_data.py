@@ -181,6 +181,7 @@ def _check_that_something_was_read(pipeline: Pipeline, everywhere: dict[str, byt
     assert [] == [name for name in ours if not everywhere[f"log {name}"]]
 
 
+@pytest.mark.slow
 def test_personal_data_in_events_that_are_refused_is_in_no_answer_log_or_name(pipeline: Pipeline, door: GrpcDoor) -> None:
     """An answer may name the event by the id that its sender gave it; it quotes nothing else."""
     people: dict[str, Person] = {}

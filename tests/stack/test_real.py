@@ -115,6 +115,7 @@ def version(program: Path, tool_env: dict[str, str]) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_redis_is_fetched_where_it_is_not_installed(tmp_path: Path) -> None:
     tool = Debian(tmp_path, use_installed=False).redis()
     assert re.match(r"Redis server v=\d", version(tool.programs / "redis-server", tool.env()))
@@ -137,6 +138,7 @@ def test_alertmanager_is_fetched_where_it_is_not_installed_and_serves_from_where
             process.terminate()
 
 
+@pytest.mark.slow
 def test_postgres_is_fetched_where_it_is_not_installed_and_makes_a_database(tmp_path: Path) -> None:
     tool = Debian(tmp_path / "cache", use_installed=False).postgres()
     assert tmp_path in tool.programs.parents

@@ -12,6 +12,7 @@ def _run(spans: int) -> list[str]:
     return [line for line in done.output.splitlines() if line]
 
 
+@pytest.mark.slow
 def test_the_bench_measures_each_question_over_http_and_in_process() -> None:
     """Of few spans: that the goals are met of a million is the slow test's to say."""
     first, _, *rows = _run(10_000)

@@ -72,6 +72,7 @@ def store(tmp_path: Path) -> Iterator[Served]:
     store.stop()
 
 
+@pytest.mark.slow
 def test_killed_under_load_it_has_all_that_it_answered(tmp_path: Path) -> None:
     store = Served(tmp_path / "store")
     store.start()

@@ -269,7 +269,8 @@ SYMPTOMS: tuple[Alert, ...] = (
         "IngestErrorsFastBurn", "S3", "symptom", "page", INGEST_FAST,
         "{{ $labels.hop }} does not take events: probes or users are not answered, or are asked to send again.",
         "senders get errors or no answer; SDKs keep events back in their spools",
-        within_seconds=30, slo="{hop}-availability", absence="MonitorBlind", dashboard="spillway-overview",
+        # The quick signs end at once, the budget's windows come and go: one page, not two.
+        within_seconds=30, keep_firing_seconds=60, slo="{hop}-availability", absence="MonitorBlind", dashboard="spillway-overview",
         traces='{ status = error }',
     ),
     Alert(

@@ -37,11 +37,11 @@ STORIES: tuple[Story, ...] = (
     Story(
         "the HTTP door answers only every second round, and is mended: its page is over when the short window is clean",
         not_answered("http", 0.5),
-        fires=(Fires("IngestErrorsFastBurn", {"hop": "http-door"}, by=180, over_after=400),),
+        fires=(Fires("IngestErrorsFastBurn", {"hop": "http-door"}, by=180, over_after=460),),
         before_seconds=BEFORE,
         # Longer, and the windows of 6 h and 30 min would hold it for half an hour.
         fault_seconds=180,
-        after_seconds=420,
+        after_seconds=480,
         step_seconds=STEP,
         budgets=True,
     ),

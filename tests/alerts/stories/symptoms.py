@@ -262,9 +262,9 @@ DOORS: tuple[Story, ...] = (
             Change(m.DOOR_EVENTS, {"door": "grpc", "status": "retry"}, Rate(40)),
             Change(m.CANARY_SENT, {"door": "grpc", "outcome": "unanswered"}, Rate(CANARY_RATE * 0.2)),
         ),
-        fires=(Fires("IngestErrorsFastBurn", {"hop": "grpc-door"}, by=60, over_after=330),),
+        fires=(Fires("IngestErrorsFastBurn", {"hop": "grpc-door"}, by=60, over_after=390),),
         quiet=PAGES,
-        after_seconds=330,
+        after_seconds=390,
         fault_seconds=90,
     ),
 )

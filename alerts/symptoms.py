@@ -270,8 +270,8 @@ SYMPTOMS: tuple[Alert, ...] = (
         "{{ $labels.hop }} does not take events: probes or users are not answered, or are asked to send again.",
         "senders get errors or no answer; SDKs keep events back in their spools",
         # The quick signs end at once, the budget's windows come and go: one page, not two.
-        within_seconds=30, keep_firing_seconds=60, slo="{hop}-availability", absence="MonitorBlind", dashboard="spillway-overview",
-        traces='{ status = error }',
+        within_seconds=30, keep_firing_seconds=60, slo="{hop}-availability", absence="MonitorBlind",
+        dashboard="spillway-overview", traces='{ status = error }',
     ),
     Alert(
         "AckedUnaccounted", "S4", "symptom", "page", _found("LOST", _BEFORE_BACKUP),

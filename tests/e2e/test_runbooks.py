@@ -28,7 +28,7 @@ from spillway import _COMMANDS, main
 from tests.alerts.runbook_words import CHECKS, EXAMPLES, VERIFY, Command, reads_only, runbooks
 from tests.e2e.conftest import Pipeline, wait_until
 
-pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.proof, pytest.mark.timeout(900)]
 
 RUN_SECONDS_MAX = 120
 FLIGHTS, FIRST = 10, 12_000

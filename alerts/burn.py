@@ -95,7 +95,8 @@ def _record(slo: Slo, name: str, expr: str, **labels: str) -> dict[str, Any]:
 def _from_counters(slo: Slo) -> list[dict[str, Any]]:
     made = [_record(slo, f"{SLI}{SHORTEST}", sli(slo, SHORTEST), sloth_window=SHORTEST)]
     for window in FROM_COUNTERS:
-        seen = f"max(sum_over_time(({_shortest(slo)} * 0 + 1)[{window}:1m])) / {_steps(window, '1m')}"
+        minutes = f"max(sum_over_time(({_shortest(slo)} * 0 + 1)[{window}:1m])) or max({_shortest(slo)}) * 0"
+        seen = f"({minutes}) / {_steps(window, '1m')}"
         made.append(_record(slo, f"{SLI}{window}", f"{sli(slo, window)} * clamp_max({seen}, 1)", sloth_window=window))
     return made
 
@@ -103,7 +104,9 @@ def _from_counters(slo: Slo) -> list[dict[str, Any]]:
 def _averaged(slo: Slo) -> list[dict[str, Any]]:
     made = []
     for window, step in {**AVERAGED, f"{slo.days}d": PERIOD_STEP}.items():
-        mean = f"max(sum_over_time({_shortest(slo)}[{window}:{step}])) / {_steps(window, step)}"
+        # A subquery's steps lie on the clock: until the first of them has come nothing was seen, and nothing was burned.
+        burned = f"max(sum_over_time({_shortest(slo)}[{window}:{step}])) or max({_shortest(slo)}) * 0"
+        mean = f"({burned}) / {_steps(window, step)}"
         made.append(_record(slo, f"{SLI}{window}", mean, sloth_window=window))
     return made
 

@@ -318,11 +318,11 @@ class Service:
         if not any(map(reaches_a_person, self._channels)):
             gauge(m.ESCALATOR_CHANNEL_USABLE, channel="none").set(0)
         for name in self._channels:
+            for outcome in ("ok", "retry", "refused"):
+                self._metrics.counter(m.ESCALATOR_NOTIFICATIONS, channel=name, outcome=outcome)
             if reaches_a_person(name):
                 refuses = gauge(m.ESCALATOR_CHANNEL_USABLE, channel=name)
                 refuses.set_function(lambda name=name: float(self._fares(name) != "refusing"))  # type: ignore[misc]
-                for outcome in ("ok", "retry", "refused"):
-                    self._metrics.counter(m.ESCALATOR_NOTIFICATIONS, channel=name, outcome=outcome)
 
     def _pages_in(self, kind: str) -> float:
         return float(sum(page.state == kind for page in self.engine.state.pages.values()))

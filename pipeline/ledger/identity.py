@@ -127,7 +127,7 @@ class Column:
         contents = np.einsum("ij,j->i", words, _FACTORS)
         for start, encoded in whole.items():
             for row, one in enumerate(encoded, start):
-                if raw[row, -1]:
+                if len(one) > CONTENT_BYTES:
                     contents[row] += np.uint64(zlib.crc32(one[CONTENT_BYTES:]))
         ends, odd = self._ends(raw)
         used = max(NAME_WORDS, -(-int(ends.max(initial=0)) // 8))

@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
-from pipeline.ledger.identity import IDENTITY_BYTES, Column, Elements, Name, canonical, name_of, of_encoded, of_names
+from pipeline.ledger.identity import (
+    CONTENT_BYTES,
+    IDENTITY_BYTES,
+    Column,
+    Elements,
+    Name,
+    canonical,
+    name_of,
+    of_encoded,
+    of_names,
+)
 from pipeline.ledger.table import CAPACITY, Table
 
 TEXT = st.text(min_size=1, max_size=200)
@@ -83,6 +93,18 @@ def test_an_identity_that_is_too_long_ends_in_a_digest_and_keeps_its_beginning()
     long, other = canonical("/shop", "i" * 200), canonical("/shop", "i" * 201)
     assert (IDENTITY_BYTES, IDENTITY_BYTES) == (len(long), len(other))
     assert long[-16:] != other[-16:]
+
+
+@pytest.mark.parametrize("at_the_edge", [b"x", b"\0"])
+def test_what_lies_beyond_a_row_is_in_the_checksum_whatever_the_row_ends_in(at_the_edge: bytes) -> None:
+    events = []
+    for last in (b"a", b"b"):
+        bare = len(CloudEvent(id="a", source="/shop", binary_data=bytes(300)).SerializeToString()) - 300
+        data = bytes(CONTENT_BYTES - 1 - bare) + at_the_edge
+        events.append(CloudEvent(id="a", source="/shop", binary_data=data.ljust(299, b"x") + last).SerializeToString())
+    one, other = events
+    assert (one[:CONTENT_BYTES], at_the_edge[0]) == (other[:CONTENT_BYTES], one[CONTENT_BYTES - 1])
+    assert 2 == len(set(of_encoded(events).contents.tolist()))
 
 
 @pytest.mark.parametrize(

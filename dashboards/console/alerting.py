@@ -224,10 +224,6 @@ def known(value: tuple[T, ...] | Unanswered) -> tuple[T, ...]:
     return () if isinstance(value, Unanswered) else value
 
 
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text))
-
-
 # -- what it means
 
 
@@ -255,23 +251,20 @@ def belongs(alert: Firing, page: Paged) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Explaining:
-    """Causes by what leads to them from a symptom: its fingerprint, its words, its name."""
+    """Causes by what leads to them from a symptom: its fingerprint, its words."""
 
     inhibited_by: Mapping[str, Sequence[Firing]]
     named: Mapping[str, Sequence[Firing]]
-    explains: Mapping[str, Sequence[Firing]]
 
     @classmethod
     def of(cls, causes: Sequence[Firing]) -> "_Explaining":
         return cls(
             _grouped((fingerprint, each) for each in causes for fingerprint in each.inhibited_by),
             _grouped((each.name, each) for each in causes),
-            _grouped((word, each) for each in causes for word in _words(each.annotations.get("explains", ""))),
         )
 
     def causes_of(self, symptom: Firing) -> Iterator[Firing]:
         yield from self.inhibited_by.get(symptom.fingerprint, ())
-        yield from self.explains.get(symptom.name, ())
         for name, hop in _NAMED.findall(symptom.annotations.get("cause", "")):
             yield from (each for each in self.named.get(name, ()) if not hop or each.labels.get("hop") == hop)
 
@@ -352,7 +345,7 @@ def verdict(watch: Watch) -> tuple[State, str]:
     if unheard:
         return "bad", "A page may not reach anybody"
     paging = [each for each in watch.firing if each.kind == "symptom" and each.pages]
-    if not open_pages and any(not each.silenced_by for each in paging):
+    if _unpaged(watch, paging):
         return "bad", "A symptom fires, and no page is open for it"
     if open_pages:
         return "near", f"{_pages(len(open_pages))} acknowledged, none waits for anybody"
@@ -364,6 +357,13 @@ def verdict(watch: Watch) -> tuple[State, str]:
     if any(each.kind != "watch" for each in watch.firing):
         return "near", "No page is open; something fires that pages nobody"
     return "ok", "No page is open, and the watchers see"
+
+
+def _unpaged(watch: Watch, paging: Iterable[Firing]) -> bool:
+    """One has no page though nobody silenced it and no other symptom pages for it. Somebody else's page is none of its own."""
+    told = watch.told
+    waits = (each for each in paging if not each.silenced_by and not each.inhibited_by)
+    return any(not any(belongs(each, page) for page in told) for each in waits)
 
 
 def _pages(count: int) -> str:

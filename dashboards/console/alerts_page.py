@@ -178,6 +178,8 @@ def _standing(view: _View, problem: Problem) -> tuple[str, str]:
     if page is None:
         if silenced:
             return "near", _silenced(view, symptoms[0])
+        if instead := _pages_instead(view, symptoms[0]):
+            return "near", instead
         if not any(each.pages for each in symptoms):
             return "near", "a ticket: nobody is paged"
         known_to_all = not isinstance(view.watch.pages, Unanswered)
@@ -189,6 +191,12 @@ def _standing(view: _View, problem: Problem) -> tuple[str, str]:
     if page.state == "acknowledged":
         return "near", f"acknowledged by {page.acknowledged_by or 'somebody'}{rest}"
     return "bad", f"nobody has acknowledged it{rest}"
+
+
+def _pages_instead(view: _View, alert: Firing) -> str:
+    """What inhibits it; empty: nothing that fires."""
+    names = dict.fromkeys(each.name for each in view.watch.firing if each.fingerprint in alert.inhibited_by)
+    return f"{', '.join(names)} pages for it" if names else ""
 
 
 def _silenced(view: _View, alert: Firing) -> str:

@@ -116,6 +116,27 @@ async def test_a_symptom_that_pages_and_has_no_page_is_bad() -> None:
     assert "no page is open for it" in articles(answer)[0]
 
 
+async def test_a_symptom_without_a_page_is_bad_though_another_has_one_that_is_acknowledged() -> None:
+    night = quiet()
+    lost = night.fires("CanaryLost", "page", "symptom", "Probes did not reach rds.", 60, exit="rds", hop="rds")
+    night.paged(lost, 55, state="acknowledged", acknowledged_by="alice")
+    assert ("near", "1 page acknowledged, none waits for anybody") == verdict_of((await shown(night))[0])
+    night.fires("BackupGap", "page", "symptom", "No object for 11 min.", 30)
+    answer, _ = await shown(night)
+    assert ("bad", "A symptom fires, and no page is open for it") == verdict_of(answer)
+    assert "no page is open for it" in articles(answer)[1]
+
+
+async def test_a_symptom_that_another_pages_for_says_so_and_is_not_bad() -> None:
+    night = quiet()
+    lost = night.fires("CanaryLost", "page", "symptom", "Probes did not reach rds.", 60, exit="rds", hop="rds")
+    night.paged(lost, 55, state="acknowledged", acknowledged_by="alice")
+    night.fires("ExitStale", "page", "symptom", "rds is behind.", 30, inhibited_by=[lost["fingerprint"]], exit="rds", hop="rds")
+    answer, _ = await shown(night)
+    assert ("near", "1 page acknowledged, none waits for anybody") == verdict_of(answer)
+    assert "CanaryLost pages for it" in articles(answer)[1]
+
+
 async def test_a_ticket_wakes_nobody_though_the_escalator_keeps_it_as_a_page() -> None:
     night = quiet()
     slow = night.fires("FreshnessSlowBurn", "ticket", "symptom", "2 % is late.", 3000, exit="lake", hop="lake")

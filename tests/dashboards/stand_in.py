@@ -21,7 +21,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -313,11 +313,13 @@ class StandIn:
                     return
                 openmetrics = "openmetrics" in self.headers.get("accept", "")
                 body = process.scraped(clock(), openmetrics=openmetrics)
-                self.send_response(200)
-                self.send_header("content-type", OPENMETRICS_CONTENT_TYPE if openmetrics else TEXT_CONTENT_TYPE)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                # Whoever asked may have gone: a Prometheus that ends, one that waits no longer.
+                with suppress(ConnectionError):
+                    self.send_response(200)
+                    self.send_header("content-type", OPENMETRICS_CONTENT_TYPE if openmetrics else TEXT_CONTENT_TYPE)
+                    self.send_header("content-length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None: ...
 

@@ -7,6 +7,7 @@
 Rules. Nothing here has to be up: without a backend spans and lines are dropped and counted, and the process works on.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,8 +71,9 @@ class Telemetry:
             self.health.set_ready(ready)
 
     def end(self, timeout_seconds: float = 3.0) -> None:
-        """Ship what is left, within the bound, and close the port."""
+        """Ship what is left, within the bound, which is one for all signals, and close the port."""
+        deadline = time.monotonic() + timeout_seconds
         for shipper in self._shippers:
-            shipper.close(timeout_seconds)
+            shipper.close(max(0.0, deadline - time.monotonic()))
         if self.health is not None:
             self.health.close()

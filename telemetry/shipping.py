@@ -61,10 +61,12 @@ class Shipper(Generic[T]):
         return not self._queue and not self._sending
 
     def close(self, timeout_seconds: float = 3.0) -> None:
+        """Flush and end. Whom the backend keeps waiting past the bound is left behind: the thread ends with the process."""
+        deadline = time.monotonic() + timeout_seconds
         self.flush(timeout_seconds)
         self._stopping.set()
         self._wake.set()
-        self._thread.join(timeout=timeout_seconds)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     _sending = False
 

@@ -49,7 +49,7 @@ from telemetry.tracing import Tracer
 CALLS = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
 EXIT_CONFIGURATION = 78  # sysexits.h: EX_CONFIG
 TABLE_WAIT_SECONDS = 2.0
-# What is left to be shipped at the end has so long, of each signal; with the drain it stays within what a kill leaves.
+# What is left to be shipped at the end has so long; with the drain it stays within what a kill leaves.
 SHIP_SECONDS_MAX = 1.5
 
 

@@ -99,7 +99,7 @@ class SdkTelemetry:
         if self._shipper is None or self._counted is None:
             return
         in_time = self._shipper.flush(timeout_seconds / 2)
-        self._shipper.close(timeout_seconds / 4)
+        self._shipper.close(timeout_seconds / 2)
         from telemetry.metrics import TELEMETRY_ITEMS
 
         fates = {fate: self._counted.value(TELEMETRY_ITEMS, signal="spans", outcome=fate) for fate in ("failed", "dropped")}

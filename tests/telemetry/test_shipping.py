@@ -3,14 +3,18 @@
 import io
 import json
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
 
 from telemetry.log import Repeats, configure
 from telemetry.metrics import TELEMETRY_ITEMS, Metrics
 from telemetry.otlp import LogLine
+from telemetry.process import Telemetry
 from telemetry.shipping import Shipper
+from telemetry.tracing import Tracer
 
 
 def _fates(metrics: Metrics) -> dict[str, float]:
@@ -54,6 +58,25 @@ def test_a_backend_that_hangs_costs_what_is_over_the_bound_and_nobody_waits() ->
     let_go.set()
     shipper.close()
     assert {"shipped": 101, "dropped": 50, "failed": 0} == _fates(metrics)
+
+
+def test_a_backend_that_hangs_costs_the_end_of_a_process_one_bound_for_all_signals() -> None:
+    metrics, let_go, spans = Metrics(), threading.Event(), list[ReadableSpan]()
+
+    def send(batch: Sequence[int]) -> bool:
+        return let_go.wait(30)
+
+    shippers = [Shipper(signal, send, metrics, ship_seconds=0.01) for signal in ("spans", "logs")]
+    for shipper in shippers:
+        shipper.put(0)
+    log = configure("door", stream=io.StringIO())
+    telemetry = Telemetry("door", "door-1", log, metrics, Tracer("door", "door-1", spans.append), None, [*shippers])
+    began = time.monotonic()
+    telemetry.end(0.5)
+    took_seconds = time.monotonic() - began
+    let_go.set()
+    # Half a second for each signal's queue, and as much for its thread, would be two.
+    assert took_seconds < 1.5
 
 
 @pytest.mark.parametrize("how", ["answers no", "raises"])

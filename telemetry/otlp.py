@@ -101,7 +101,8 @@ class _Backend:
         deadline, pause_seconds_max = time.monotonic() + self._timeout_seconds, PAUSE_SECONDS_FIRST
         while (left := deadline - time.monotonic()) > 0:
             try:
-                answer = self._session.post(self._url, data=data, headers=self._headers, timeout=left)
+                # Followed, a redirect may become a GET, whose 200 says nothing of what was sent.
+                answer = self._session.post(self._url, data=data, headers=self._headers, timeout=left, allow_redirects=False)
             except requests.ConnectionError:
                 pass
             except requests.RequestException:

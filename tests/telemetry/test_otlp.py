@@ -65,8 +65,16 @@ def backend(*answers: int) -> Iterator[_Backend]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             state.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            self.send_response(state.answers.pop(0) if state.answers else 200)
+            self._answer(state.answers.pop(0) if state.answers else 200)
+
+        def do_GET(self) -> None:
+            self._answer(200)
+
+        def _answer(self, status: int) -> None:
+            self.send_response(status)
             self.send_header("content-length", "0")
+            if status == 302:
+                self.send_header("location", "/login")
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None: ...
@@ -90,7 +98,15 @@ def spans_of(id: str) -> list[ReadableSpan]:
 
 @pytest.mark.parametrize(
     ("answers", "taken", "asked"),
-    [((), True, 1), ((503,), True, 2), ((429, 502, 504), True, 4), ((400,), False, 1), ((500,), False, 1), ((401,), False, 1)],
+    [
+        ((), True, 1),
+        ((503,), True, 2),
+        ((429, 502, 504), True, 4),
+        ((400,), False, 1),
+        ((500,), False, 1),
+        ((401,), False, 1),
+        ((302,), False, 1),
+    ],
 )
 def test_what_may_help_is_tried_again_and_nothing_else(
     answers: tuple[int, ...], taken: bool, asked: int, monkeypatch: pytest.MonkeyPatch

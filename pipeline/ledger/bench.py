@@ -47,7 +47,7 @@ from pipeline.redaction.keys import MemoryKeys
 from pipeline.redaction.redact import Redactor
 from pipeline.redactor.worker import RedactorWorker
 from pipeline.schema.registry import Registry
-from pipeline.streams.batching import Lanes, Origin
+from pipeline.streams.batching import Lanes, Origin, batch_tail
 from pipeline.streams.group_commit import GroupCommit
 from pipeline.streams.retry import RetryBudget
 from pipeline.streams.sink import MemorySink, Outcome, Written
@@ -267,8 +267,6 @@ def _through_redactor(worker: RedactorWorker, records: Sequence[StoredRecord]) -
 
 def _record(number: int, body: bytes) -> StoredRecord:
     """A request's events as the door stores them: both batches have their events in field 1."""
-    from pipeline.streams.batching import batch_tail
-
     payload = body + batch_tail(Origin("bench", "grpc"), _AT_MICROS, "bench", number % 16, 16)
     return StoredRecord("events", "shardId-000000000000", str(number), frame.encode(payload), 0)
 

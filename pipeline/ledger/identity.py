@@ -151,7 +151,7 @@ class Column:
         flat.take(here, out=source_bytes, mode="clip")
         ends += source_bytes
         ends += 2
-        # Lengths of several bytes, too, end beyond the column.
+        # Lengths of several bytes, too, end beyond the column; or, by the sum's overflow, at 0 or 1, where no source begins.
         if ends.max() <= IDENTITY_BYTES and (tags == _SOURCE).all() and (raw[:, 0] == _ID).all():
             return ends, []
         odd = np.flatnonzero((ends > IDENTITY_BYTES) | (tags != _SOURCE) | (raw[:, 0] != _ID))

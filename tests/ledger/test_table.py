@@ -70,6 +70,12 @@ def test_an_event_of_any_order_and_length_that_ends_in_zeros_is_read_from_its_fi
     assert keys(of_names(names)) == keys(apart.take())
 
 
+@pytest.mark.parametrize("size", [127, 128, 253, 254, 255, 256, 382, 383])
+def test_an_id_whose_length_takes_two_bytes_has_the_key_of_its_name(size: int) -> None:
+    event = CloudEvent(id="x" * size, source="/shop", spec_version="1.0").SerializeToString()
+    assert keys(of_names([("/shop", "x" * size)])) == keys(of_encoded([event]))
+
+
 def test_ids_that_differ_in_any_one_place_have_other_keys() -> None:
     base = "0123456789" * 9
     ids = [base, *(base[:at] + "x" + base[at + 1 :] for at in range(len(base)))]

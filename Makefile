@@ -23,10 +23,10 @@ $(VENV)/.ready: requirements.lock requirements-uv.lock pyproject.toml
 demo: setup ## Start everything, send a month of real flights through both doors, print the verdict (EXIT=1 stops afterwards)
 	$(VENV)/bin/spillway demo $(if $(EXIT),--exit) $(ARGS)
 
-test: setup ## Run the tests
+test: setup ## Run the tests, but for those of soak and proof
 	$(PY) -m pytest $(ARGS)
 
-soak: setup ## Run the tests that take minutes each: every process killed under load, three seeds; a whole outage; ...
+soak: setup ## Run the tests that take longer: every process killed under load, three seeds; a whole outage; canary, ledger, Spark, console live; ...
 	$(PY) -m pytest -m slow $(ARGS)
 
 proof: setup ## Prove the alerts: pages on a live stack, watchers that hang, 100,000 escalations, outages at any phase, weeks without a page

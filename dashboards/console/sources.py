@@ -47,7 +47,7 @@ class Refused(Unanswered):
 
 
 class Source:
-    """One HTTP server, asked with GET."""
+    """One HTTP server: asked with GET, and told what to do."""
 
     def __init__(
         self, name: str, url: str, session: aiohttp.ClientSession, clock: Callable[[], float] = time.monotonic, token: str = ""

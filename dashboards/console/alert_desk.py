@@ -6,7 +6,7 @@ goes to the escalator or Alertmanager at once, once; the page that follows says 
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -14,11 +14,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from dashboards.console import alert_answers as answers
 from dashboards.console import alerting, alerts_page
 from dashboards.console.alerting import Firing, Watch
 from dashboards.console.forms import COMMENT_CHARS_MAX, Forms, Refusal, remember_who, remembered_who, who_of
 from dashboards.console.layout import Markup
-from dashboards.console.sources import Away, Prometheus, Source, Unanswered
+from dashboards.console.sources import Away, Json, Prometheus, Source, Unanswered
 
 ANSWER_SECONDS_MAX = 2.0
 BAD_GATEWAY = 502
@@ -107,28 +108,26 @@ class AlertDesk:
 
     async def read(self, *, whole: bool = True) -> Watch:
         """`whole`: with what only the page of alerts shows."""
-        escalator = self._escalator
+        alertmanager, escalator = self._alertmanager, self._escalator
         more = (
-            _asked(escalator.read("/api/pages", _which("closed", alerting.HISTORY_MAX), alerting.pages_of), escalator.name),
-            _asked(self._alertmanager.read("/api/v2/silences", (), alerting.silences_of), self._alertmanager.name),
+            _answer(escalator, "/api/pages", answers.pages_of, _which("closed", answers.HISTORY_MAX)),
+            _answer(alertmanager, "/api/v2/silences", answers.silences_of),
             _asked(self._budgets(), "Prometheus"),
         ) if whole else ()  # fmt: skip
-        alertmanager, prometheus, pages, health, *rest = await asyncio.gather(
-            _asked(self._alertmanager.read("/api/v2/alerts", (), alerting.firing_of_alertmanager), self._alertmanager.name),
-            _asked(self._prometheus.source.read("/api/v1/alerts", (), alerting.firing_of_prometheus), "Prometheus"),
-            _asked(escalator.read("/api/pages", _which("open", alerting.OPEN_MAX), alerting.pages_of), escalator.name),
-            _asked(escalator.read("/api/health", (), alerting.health_of), escalator.name),
+        firing, prometheus, pages, health, *rest = await asyncio.gather(
+            _answer(alertmanager, "/api/v2/alerts", answers.firing_of_alertmanager),
+            _answer(self._prometheus.source, "/api/v1/alerts", answers.firing_of_prometheus),
+            _answer(escalator, "/api/pages", answers.pages_of, _which("open", answers.OPEN_MAX)),
+            _answer(escalator, "/api/health", answers.health_of),
             *more,
         )
-        return Watch(alertmanager, prometheus, pages, health, *rest)
+        return Watch(firing, prometheus, pages, health, *rest)
 
     async def _budgets(self) -> tuple[alerting.Budget, ...]:
-        return alerting.budgets_of(await self._prometheus.now(alerting.BUDGETS_QUERY))
+        return answers.budgets_of(await self._prometheus.now(answers.BUDGETS_QUERY))
 
     async def _alert(self, fingerprint: str) -> Firing | Unanswered | None:
-        found = await _asked(
-            self._alertmanager.read("/api/v2/alerts", (), alerting.firing_of_alertmanager), self._alertmanager.name
-        )
+        found = await _answer(self._alertmanager, "/api/v2/alerts", answers.firing_of_alertmanager)
         if isinstance(found, Unanswered):
             return found
         return next((each for each in found if each.fingerprint == fingerprint), None)
@@ -153,6 +152,12 @@ def routes(desk: Callable[[], AlertDesk]) -> list[Route]:
         get("/alerts/silences", lambda one: one.silence, "POST"),
         get("/alerts/silences/expire", lambda one: one.expire, "POST"),
     ]
+
+
+async def _answer(
+    source: Source, path: str, shape: Callable[[Json], T], params: Sequence[tuple[str, str]] = ()
+) -> T | Unanswered:
+    return await _asked(source.read(path, params, shape), source.name)
 
 
 async def _asked(question: Coroutine[Any, Any, T], name: str) -> T | Unanswered:

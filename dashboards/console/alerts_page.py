@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dashboards.console import alerting, standing
+from dashboards.console import alert_answers, alerting, standing
 from dashboards.console.alerting import Firing, Notice, Paged, Problem, Silence, Watch, known
 from dashboards.console.forms import COMMENT_CHARS_MAX, WHO_CHARS_MAX, Forms
 from dashboards.console.layout import Markup, choice, counted, html, notice, table, tag
@@ -379,10 +379,10 @@ def _history(view: _View) -> Markup:
     ended = [each for each in history if each.state == "resolved" and each.alert != alerting.TEST_PAGE]
     if not ended:
         return html(title, notice("None.", "quiet"))
-    newest = sorted(ended, key=lambda one: -(one.resolved_at or one.opened_at))[: alerting.HISTORY_MAX]
+    newest = sorted(ended, key=lambda one: -(one.resolved_at or one.opened_at))[: alert_answers.HISTORY_MAX]
     rows = [_ended(each, view.now) for each in newest]
     heads = ("Opened (UTC)", "Alert", "What", "Lasted", "Acknowledged", "Notifications")
-    return html(title, table(heads, rows, f"The newest {alerting.HISTORY_MAX}; `spillway pages list` has them all."))
+    return html(title, table(heads, rows, f"The newest {alert_answers.HISTORY_MAX}; `spillway pages list` has them all."))
 
 
 def _ended(page: Paged, now: float) -> Markup:

@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from dashboards.console import alert_desk, alerting, moments, sources, standing
+from dashboards.console import alert_answers, alert_desk, alerting, moments, sources, standing
+from dashboards.console.alert_answers import seconds_of
 from dashboards.console.app import ConsoleSettings
 from dashboards.console.sources import Away
 from tests.console.asked import Answer, Asker, running
@@ -306,7 +307,7 @@ async def test_alerts_that_do_not_reach_the_next_watcher_make_it_blind() -> None
 
 def test_an_alertmanager_that_prometheus_does_not_reach_is_blind() -> None:
     watchdog = alerting.Firing({"alertname": "Watchdog", "kind": "watch"}, {}, 0.0)
-    health = alerting.health_of(quiet(0.0).health)
+    health = alert_answers.health_of(quiet(0.0).health)
     assert ["Alertmanager has no Watchdog: what Prometheus fires does not reach it"] == alerting.blind(
         alerting.Watch((), (watchdog,), (), health)
     )
@@ -324,8 +325,8 @@ def test_an_alertmanager_that_prometheus_does_not_reach_is_blind() -> None:
 )
 def test_a_page_that_may_not_arrive_is_bad_though_nothing_fires(change: dict[str, Any], said: str) -> None:
     night = quiet(0.0)
-    watchdog = alerting.firing_of_alertmanager(night.alerts)
-    watch = alerting.Watch(watchdog, watchdog, (), alerting.health_of(night.health | change))
+    watchdog = alert_answers.firing_of_alertmanager(night.alerts)
+    watch = alerting.Watch(watchdog, watchdog, (), alert_answers.health_of(night.health | change))
     assert ([said], ("bad", "A page may not reach anybody")) == (alerting.deaf(watch), alerting.verdict(watch))
 
 
@@ -425,7 +426,7 @@ async def test_a_silence_is_made_for_one_alert_with_a_reason_and_ended_again() -
         (one["name"], one["value"]) for one in told["matchers"]
     ]
     assert ("alice", "rollout", 3600.0) == (
-        told["createdBy"], told["comment"], alerting.seconds_of(told["endsAt"]) - alerting.seconds_of(told["startsAt"])
+        told["createdBy"], told["comment"], seconds_of(told["endsAt"]) - seconds_of(told["startsAt"])
     )  # fmt: skip
     assert ("expire", "made-2", None) == expired
 

@@ -191,13 +191,3 @@ def _by_slot(runs: Sequence[tuple[Slot, int]], elements: Elements, rows: int) ->
             yield slot, elements.take(slice(own[0].start, own[0].stop))
         else:
             yield slot, elements.take(np.fromiter(chain.from_iterable(own), np.intp))
-
-
-def sum_of(digests: Iterable[Digest]) -> Table:
-    """What several processes saw, as one."""
-    total = Table()
-    for digest in digests:
-        if digest.tabled is not None:
-            total = total + digest.tabled
-        total.add(Elements.joined(digest.listed))
-    return total

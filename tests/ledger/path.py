@@ -32,7 +32,7 @@ from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.gen.spillway.events.v1.acquisition_pb2 import ProfileChanged
 from pipeline.gen.spillway.v1.record_pb2 import StoredBatch
 from pipeline.ledger.identity import of_names
-from pipeline.ledger.tally import Digest, Slot, Tally, sum_of, window_of
+from pipeline.ledger.tally import Digest, Slot, Tally, window_of
 from pipeline.raw import raw_events
 from pipeline.redaction.keys import MemoryKeys
 from pipeline.redaction.redact import Redacted, Redactor
@@ -225,11 +225,11 @@ class Path:
         return [(e.tenant, e.door, window_of(e.accepted_micros), e.source, e.id) for e in decoded.events]
 
     def books(self) -> list[Books]:
-        digests: dict[Slot, list[Digest]] = defaultdict(list)
+        digests: dict[Slot, Digest] = defaultdict(Digest)
         for tally in self.tallies:
             for slot, digest in tally.take().digests.items():
                 if slot.tier not in self.hands.deaf:
-                    digests[slot].append(digest)
+                    digests[slot].merge(digest)
         rows = self.rows()
         exits = {"lake": self.hands.lake(list(rows)), "rds": self.hands.rds(list(rows))}
         windows = {Window(slot.tenant, slot.door, slot.window) for slot in digests}
@@ -237,7 +237,7 @@ class Path:
         return [
             Books(
                 window,
-                {slot.tier: sum_of(each) for slot, each in digests.items() if Window(*slot[1:]) == window},
+                {slot.tier: digest.table() for slot, digest in digests.items() if Window(*slot[1:]) == window},
                 {exit: _held(row[3:] for row in held if Window(*row[:3]) == window) for exit, held in exits.items()},
                 self._dead(window),
             )

@@ -7,7 +7,8 @@ import pytest
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.ledger.identity import name_of
 from pipeline.ledger.segment import Segment, decode, encode
-from pipeline.ledger.tally import Digest, Slot, Tally, sum_of
+from pipeline.ledger.table import Table
+from pipeline.ledger.tally import Digest, Slot, Tally
 
 EVENTS, AT_ONCE = 10_000_000, 100_000
 AT = 1_700_000_003_000_000
@@ -22,13 +23,14 @@ def crowd() -> Iterator[list[bytes]]:
         yield [b"%b%010d%b" % (head, number, tail) for number in range(start, start + AT_ONCE)]
 
 
-def shipped(tallies: list[Tally]) -> list[Digest]:
-    """As they arrive on the other side: bytes in between."""
-    digests: list[Digest] = []
+def shipped(tallies: list[Tally]) -> Table:
+    """What several processes saw, as it is added up on the other side: bytes in between."""
+    whole = Digest()
     for number, tally in enumerate(tallies):
         segment = Segment("p", f"p-{number}", "boot", 0, 0.0, 1.0, True, tally.take().digests)
-        digests += decode(encode(segment)).digests.values()
-    return digests
+        for digest in decode(encode(segment)).digests.values():
+            whole.merge(digest)
+    return whole.table()
 
 
 @pytest.mark.slow
@@ -40,7 +42,7 @@ def test_a_single_acknowledged_event_of_ten_million_that_is_lost_is_named() -> N
         doors[number % 10].note(slot.tier, slot.tenant, slot.door, AT, events)
         kept = [event for event in events if LOST.encode() not in event]
         readers[number % 3].note(slot.tier, slot.tenant, slot.door, AT, kept)
-    acknowledged, read = sum_of(shipped(doors)), sum_of(shipped(readers))
+    acknowledged, read = shipped(doors), shipped(readers)
     assert (EVENTS, EVENTS - 1) == (acknowledged.events, read.events)
     difference = (acknowledged - read).decode()
     assert difference.complete

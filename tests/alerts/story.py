@@ -17,8 +17,9 @@ How to write one
   `process` and `worker` as Prometheus would add them. Add what your alert reads and is not there yet.
 - A change names a metric and some labels: all healthy series of it that have these labels behave so from the fault on. If there
   is none, a series with these labels begins then. No metric (`EVERY`): all series with these labels, `up` too.
-- Behaviours: `Rate` and `Jump` of counters, `Value`, `Climb`, `Frozen` and `Clock` of gauges, `GONE`, and `Then` of several, one
-  after the other. `killed(worker)`: `up` is 0 and all its series are gone; `restarted(worker, after)`: and come back from 0.
+- Behaviours: `Rate` and `Jump` of counters, `Value`, `Climb`, `Frozen`, `Clock` and `Began` of gauges, `GONE`, and `Then` of
+  several, one after the other. `killed(worker)`: `up` is 0 and all its series are gone; `restarted(worker, after)`: and come
+  back from 0.
 - A histogram's buckets are series of their own: suffix `_bucket`, label `le`.
 
 What is checked
@@ -123,6 +124,14 @@ class Clock:
 
     def sample(self, now: float, since: float, step: float, track: Track) -> float | None:
         return now - self.ago
+
+
+@dataclass(frozen=True)
+class Began:
+    """A gauge that is a time: when this behaviour began, as a process tells its start."""
+
+    def sample(self, now: float, since: float, step: float, track: Track) -> float | None:
+        return now - since
 
 
 @dataclass(frozen=True)
@@ -254,7 +263,12 @@ def killed(worker: str) -> tuple[Change, ...]:
 def restarted(worker: str, after: int, calm: Iterable[Series]) -> tuple[Change, ...]:
     """Not there for so many seconds, then from the start."""
     own = [each for each in calm if dict(each.labels).get("worker") == worker and each.metric != UP]
-    back = [Change(each.metric, dict(each.labels), Then((after, GONE), (0, Afresh(each.behaviour)))) for each in own]
+    back = [
+        Change(each.metric, dict(each.labels), Then((after, GONE), (0, Afresh(each.behaviour))))
+        for each in own
+        if each.metric != m.PROCESS_START.name
+    ]
+    back.append(Change(m.PROCESS_START, {"worker": worker}, Then((after, GONE), (0, Began()))))
     return *back, Change(UP, {"worker": worker}, Then((after, Value(0)), (0, Value(1))))
 
 

@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from alerts import burn, symptoms
+from alerts.__main__ import main
 from alerts.alert import Alert
-from alerts.rules import ALERTS, INTERVAL_SECONDS_MAX, SCRAPES, at, main, rules_text
+from alerts.rules import ALERTS, INTERVAL_SECONDS_MAX, SCRAPES, at, rules_text
 from alerts.slos import SLOS
 from alerts.watchdog import WATCHDOG
 from dashboards.queries import dashboards
@@ -173,7 +174,8 @@ def rules(interval: int = 5) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("interval", [1, 5, 15, INTERVAL_SECONDS_MAX])
 def test_promtool_accepts_the_rules(interval: int, tmp_path: Path) -> None:
-    assert 0 == main(["--interval", str(interval), "--out", str(tmp_path / "rules.json")])
+    files = ["--rules", str(tmp_path / "rules.json"), "--routes", str(tmp_path / "routes.json")]
+    assert 0 == main(["--interval", str(interval), *files])
     assert "" == promtool("check", "rules", "--lint-fatal", str(tmp_path / "rules.json"))
 
 

@@ -61,6 +61,7 @@ def good() -> dict[str, Said]:
                 "test_page": {"state": "ok", "sent_at": NOW - 900, "returned_at": NOW - 899, "seconds": 1.0},
                 "channels": [{"name": "pagerduty", "state": "ok", "last_ok_at": NOW - 900, "last_error": ""}],
                 "outbox": {"pending": 1, "oldest_at": NOW - 1},
+                "durable": True,
                 "said": "",
             }
         },
@@ -175,6 +176,7 @@ RULE = (*GROUP, "rules", 0)
         (change(*STANDING, "judged_to", to=NOW - 301), "ledger", "BLIND", "has judged no window for 5 min"),
         (change(*STANDING, "judged_to", to=0), "ledger", "UNKNOWN", "has judged no window yet"),
         (change("ledger", "metrics", to="spillway_ledger_sight_usable 0.0\n"), "ledger", "BLIND", "can't look at everything"),
+        (change("ledger", "metrics", to="process_start_time_seconds 1.0\n"), "ledger", "BLIND", "can't look at everything"),
         (change("console", "health", to=Answer(0, error="refused")), "console", "BLIND", "does not answer (refused)"),
         (change("canary", "report", to="<html>"), "canary", "BLIND", "answers what can't be read (JSONDecodeError"),
         (change("escalator", "health", to={"deadman": {}}), "escalator", "BLIND", "answers what can't be read (KeyError"),

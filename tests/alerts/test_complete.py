@@ -24,6 +24,7 @@ from telemetry.hops import BY_NAME as HOPS
 from telemetry.hops import EXITS
 from telemetry.metrics import CATALOGUE
 from telemetry.recording import LABELS
+from tests.alerts.healthy import le_of
 from tests.alerts.story import Story
 from tests.alerts.told import STORIES
 from tests.dashboards.prometheus import promtool
@@ -157,6 +158,15 @@ def test_what_slos_read_is_reported_by_somebody() -> None:
         for witness in slo.witnesses:
             for name, labels in series_of(f"{witness.bad} {witness.total}").items():
                 assert set() == labels - known[name], f"{slo.name}: {name}"
+
+
+def test_what_slos_take_for_in_time_is_the_edge_of_a_bucket() -> None:
+    """Of another there is no series: what is bad would not be known, and read as nothing."""
+    edges = {f"{metric.name}_bucket": {le_of(edge) for edge in metric.buckets} for metric in CATALOGUE if metric.buckets}
+    bad = " ".join(witness.bad for slo in SLOS for witness in slo.witnesses)
+    asked = re.findall(r'(\w+_bucket)\{[^}]*\ble="([^"]*)"', bad)
+    assert [] == [(name, edge) for name, edge in asked if edge not in edges[name]]
+    assert bad.count("_bucket") == len(asked) > 0
 
 
 def test_every_runbook_is_some_alerts() -> None:

@@ -26,7 +26,8 @@ What is checked
 - Scrapes and evaluations are each `step` seconds (5, or more for long windows). The fault begins right after a scrape. In
   promtool the evaluation sees a sample at once, in life up to an evaluation interval later: so a story must fire one interval
   before its deadline.
-- Before the fault nothing that is named fires. `Fires(..., over_after=...)`: seconds after the fault's end it is quiet again.
+- Before the fault nothing that is named fires. `Fires(..., still_after=..., over_after=...)`: so many seconds after the fault's
+  end it fires still, and is quiet again.
 - Only the rules of named alerts are evaluated, with the recording rules that they need, and for PAGES all pages; the SLOs'
   budgets only with `budgets=True`: take a step of 30 s or 60 s then.
 
@@ -219,6 +220,8 @@ class Fires:
     labels: Labels = field(default_factory=dict)
     # Seconds after the fault's begin; None: as the alert promises.
     by: int | None = None
+    # Still fires so many seconds after the fault's end; None: not looked at.
+    still_after: int | None = None
     # Quiet again so many seconds after the fault's end; None: not looked at.
     over_after: int | None = None
 
@@ -392,6 +395,8 @@ def _expected(story: Story, number: int) -> Iterable[tuple[str, int, bool]]:
         at = begins + deadline_of(each) - step
         labels = [f'{label}="{value}"' for label, value in each.labels.items()]
         yield f"count({of(each.alert, *labels)}) > bool 0", at, True
+        if each.still_after is not None:
+            yield f"count({of(each.alert, *labels)}) > bool 0", ends + each.still_after, True
         if each.over_after is not None:
             yield f"count({of(each.alert, *labels)}) > bool 0", ends + each.over_after, False
     for alert, several in fires.items():

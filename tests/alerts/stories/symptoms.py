@@ -274,6 +274,13 @@ DOORS: tuple[Story, ...] = (
         quiet=PAGES,
     ),
     Story(
+        "the HTTP door hangs and is back: its page goes on until the budget's windows can have joined in, so that it is one",
+        not_answered("http"),
+        fires=(Fires("IngestErrorsFastBurn", {"hop": "http-door"}, still_after=60, over_after=100),),
+        fault_seconds=60,
+        after_seconds=100,
+    ),
+    Story(
         "the key is revoked: everything is refused",
         not_answered("grpc", outcome="rejected"),
         fires=(Fires("IngestErrorsFastBurn", {"hop": "grpc-door"}), Fires("CanarySlow", {"hop": "grpc-door"}, by=45)),

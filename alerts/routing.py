@@ -25,6 +25,7 @@ from typing import Any
 
 from alerts.alert import Alert
 from alerts.watchdog import WATCHDOG
+from telemetry.hops import EXITS
 
 PAGES, TICKETS, HEARTBEAT = "pages", "tickets", "heartbeat"
 TEST_PAGE = "TestPage"
@@ -33,7 +34,7 @@ EXPLAIN_NOTHING = ("MonitorBlind",)
 # A page that follows from another: of the same exit, or door, it says nothing that the other does not.
 FOLLOWS = (("ExitStale", "CanaryLost", "exit"), ("CanarySlow", "IngestErrorsFastBurn", "hop"))
 # The hops that are exits: an alert that names one by `hop` and has no `exit` means that.
-EXITS = ("lake", "rds", "redis", "backup")
+EXIT_HOPS = (*EXITS, "backup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def _inhibitions(alerts: Sequence[Alert]) -> Iterator[dict[str, Any]]:
         if alert.kind != "cause" or not symptoms:
             continue
         source, target = [f'alertname=~"{"|".join(symptoms)}"'], [f'alertname="{alert.name}"']
-        if alert.hop in EXITS:
+        if alert.hop in EXIT_HOPS:
             yield _inhibit([*source, f'exit=~"(web-)?{alert.hop}|"'], target)
             continue
         # Of one exit, or one of the two is of no exit in particular.

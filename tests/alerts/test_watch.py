@@ -348,6 +348,16 @@ def test_a_channel_that_is_away_costs_nothing_but_a_count_and_the_other_is_told(
     }
 
 
+def test_a_watch_without_a_channel_counts_once_each_page_that_nobody_hears() -> None:
+    outcomes = (*[Outcome.BLIND] * 3, Outcome.OK, *[Outcome.BLIND] * 2)
+    watch = quiet_watch(WatchSettings({}), *(report_of(10.0 * number, canary=each) for number, each in enumerate(outcomes)))
+    counted = []
+    for _ in outcomes:
+        watch.step()
+        counted.append(watch.metrics.value(m.WATCH_MESSAGES, channel="none", outcome="failed"))
+    assert [0, 1, 1, 1, 1, 2] == counted
+
+
 def test_who_hangs_and_who_is_gone_is_blind_within_the_deadline() -> None:
     with socket.create_server(("127.0.0.1", 0)) as hangs, socket.create_server(("127.0.0.1", 0)) as gone:
         where = f"http://127.0.0.1:{hangs.getsockname()[1]}"

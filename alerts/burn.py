@@ -136,9 +136,9 @@ def _metadata(slo: Slo) -> list[dict[str, Any]]:
 # Alerts.
 
 
-def fires(name: str, severity: Literal["page", "ticket"], by: str, slos: Iterable[Slo] = SLOS) -> str:
-    """Which budgets burn too fast, of the SLOs that name this alert, by their label `hop` or `exit`."""
-    chosen = [slo for slo in slos if name == (slo.page if severity == "page" else slo.ticket)]
+def fires(name: str, severity: Literal["page", "ticket"], by: str) -> str:
+    """Which budgets burn too fast, of the SLOs that name this alert, by one of their labels: `hop`, `exit`."""
+    chosen = [slo for slo in SLOS if name == (slo.page if severity == "page" else slo.ticket)]
     if not chosen:
         raise ValueError(f"no SLO names {name} as its {severity}: write it into spec.burn of a file in alerts/slo/")
     return " or ".join(f"({_one(slo, severity, by)})" for slo in chosen)

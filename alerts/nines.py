@@ -4,7 +4,7 @@
 """
 
 import json
-import urllib.error
+import math
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Mapping
@@ -82,9 +82,11 @@ def _by_slo(prometheus: str, record: str) -> dict[str, float]:
     try:
         with urllib.request.urlopen(f"{prometheus.rstrip('/')}/api/v1/query", form, timeout=ASK_SECONDS_MAX) as answer:
             found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
-        return {each["metric"]["sloth_slo"]: float(each["value"][1]) for each in found}
+        values = {each["metric"]["sloth_slo"]: float(each["value"][1]) for each in found}
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise NoAnswer(
             f"Prometheus at {prometheus} does not say what is left ({exc}): start the stack with `spillway up`, or name another "
             "address by --prometheus"
         ) from exc
+    # No number is not known; compared, it would be no less than 0.
+    return {slo: value for slo, value in values.items() if not math.isnan(value)}

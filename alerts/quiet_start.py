@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from alerts.routing import TEST_PAGE, WATCHDOG
+from alerts.routing import TEST_PAGE
+from alerts.watchdog import WATCHDOG
 
 ASK_SECONDS_MAX = 10.0
 BY = "spillway up"

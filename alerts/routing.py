@@ -18,24 +18,23 @@ Rules
 Works on Alertmanager 0.25 and later; `amtool check-config` is content, and `amtool config routes test` says who gets what.
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from alerts.alert import Alert
+from alerts.watchdog import WATCHDOG
+from telemetry.hops import EXITS
 
 PAGES, TICKETS, HEARTBEAT = "pages", "tickets", "heartbeat"
-WATCHDOG, TEST_PAGE = "Watchdog", "TestPage"
+TEST_PAGE = "TestPage"
 # They say that nobody looks, not that something is so.
 EXPLAIN_NOTHING = ("MonitorBlind",)
 # A page that follows from another: of the same exit, or door, it says nothing that the other does not.
 FOLLOWS = (("ExitStale", "CanaryLost", "exit"), ("CanarySlow", "IngestErrorsFastBurn", "hop"))
 # The hops that are exits: an alert that names one by `hop` and has no `exit` means that.
-EXITS = ("lake", "rds", "redis", "backup")
+EXIT_HOPS = (*EXITS, "backup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ def _inhibitions(alerts: Sequence[Alert]) -> Iterator[dict[str, Any]]:
         if alert.kind != "cause" or not symptoms:
             continue
         source, target = [f'alertname=~"{"|".join(symptoms)}"'], [f'alertname="{alert.name}"']
-        if alert.hop in EXITS:
+        if alert.hop in EXIT_HOPS:
             yield _inhibit([*source, f'exit=~"(web-)?{alert.hop}|"'], target)
             continue
         # Of one exit, or one of the two is of no exit in particular.
@@ -107,18 +106,3 @@ def _inhibitions(alerts: Sequence[Alert]) -> Iterator[dict[str, Any]]:
 
 def _inhibit(source: Sequence[str], target: Sequence[str], *equal: str) -> dict[str, Any]:
     return {"source_matchers": list(source), "target_matchers": list(target), **({"equal": list(equal)} if equal else {})}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    from alerts.rules import ALERTS
-
-    parser = argparse.ArgumentParser(prog="python -m alerts.routing", description="Make Alertmanager's configuration.")
-    parser.add_argument("--escalator", default="http://127.0.0.1:9095", metavar="URL")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-    chosen = parser.parse_args(arguments)
-    chosen.out.write_text(config_text(chosen.escalator, ALERTS))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,17 +1,11 @@
-"""All alerts, and the file of rules that Prometheus reads.
-
-    python -m alerts.rules --interval 5 --console http://127.0.0.1:8088 --out alerts.json     # JSON is YAML
+"""All alerts, and the file of rules that Prometheus reads (`python -m alerts` writes it).
 
 Every expression is written for the interval at which Prometheus scrapes and evaluates: `$scrapes` in it is a range of four
 scrapes, the least in which a rate can be trusted (one may be lost, and two are needed).
 """
 
-import argparse
 import json
 import re
-import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from alerts.alert import Alert
@@ -54,13 +48,13 @@ def rules_text(interval_seconds: int = INTERVAL_SECONDS, console: str = CONSOLE)
     return json.dumps({"groups": made}, indent=1) + "\n"
 
 
-def at(expr: str, interval_seconds: int, backup_buffer_seconds: int = BACKUP_BUFFER_SECONDS) -> str:
+def at(expr: str, interval_seconds: int) -> str:
     """The expression for this interval.
 
     `$scrapes` is the least range in which a rate can be trusted: one scrape may be lost, and two are needed. `$half` and
     `$minute` are half a minute and one, but never less than that.
     """
-    least, buffer = SCRAPES * interval_seconds, backup_buffer_seconds
+    least = SCRAPES * interval_seconds
     ranges = {
         "$interval": interval_seconds,
         # Where a scrape that is lost changes nothing, since another sign is wanted besides.
@@ -70,9 +64,9 @@ def at(expr: str, interval_seconds: int, backup_buffer_seconds: int = BACKUP_BUF
         "$minute": max(60, least),
         "$stale": max(130, least),
         # Events that the stream took so long before, Firehose has to have written since.
-        "$backup_all": buffer + 90,
+        "$backup_all": BACKUP_BUFFER_SECONDS + 90,
         "$backup_before": max(60, least),
-        "$backup_ago": buffer + 30,
+        "$backup_ago": BACKUP_BUFFER_SECONDS + 30,
     }
     # A range that is written out, too: with seldom scrapes it would see nothing.
     expr = _RANGE.sub(lambda match: match[0] if int(match[1]) * _SECONDS[match[2]] >= least else f"[{least}s", expr)
@@ -91,26 +85,3 @@ def _rule(alert: Alert, interval_seconds: int, console: str) -> dict[str, Any]:
         "labels": {**labels, "hop": alert.hop or "{{ or $labels.hop $labels.exit }}"},
         "annotations": annotations(alert, ALERTS, console),
     }
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m alerts.rules", description="Prometheus' file of all alerts.")
-    parser.add_argument(
-        "--interval", type=int, default=INTERVAL_SECONDS, metavar="SECONDS", help="as often as Prometheus scrapes and evaluates"
-    )
-    parser.add_argument("--console", default=CONSOLE, metavar="URL", help="where a page's links lead")
-    parser.add_argument("--out", type=Path, help="write here; else it is printed")
-    chosen = parser.parse_args(arguments)
-    try:
-        text = rules_text(chosen.interval, chosen.console.rstrip("/"))
-    except ValueError as exc:
-        parser.error(str(exc))
-    if chosen.out is None:
-        sys.stdout.write(text)
-    else:
-        chosen.out.write_text(text)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

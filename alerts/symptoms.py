@@ -43,9 +43,9 @@ def _bad(metric: m.Metric, where: str, by: str, window: str) -> str:
     return f"sum by ({by}) (increase({metric.name}{{{where}}}[{window}]))"
 
 
-def _hop_of(expr: str, label: str, prefix: str = "", suffix: str = "") -> str:
+def _hop_of(expr: str, label: str, suffix: str = "") -> str:
     """The series with the label `hop` made of another one."""
-    return f'label_replace({expr}, "hop", "{prefix}$1{suffix}", "{label}", "(.*)")'
+    return f'label_replace({expr}, "hop", "$1{suffix}", "{label}", "(.*)")'
 
 
 def _any(*choices: str) -> str:
@@ -70,24 +70,17 @@ _OVERDUE = f"sum by (exit) ({m.CANARY_OVERDUE_EVENTS.name}{{{_OF_EXITS}}}) > 0"
 _STAY_AWAY = f"sum by (exit) (min_over_time({m.CANARY_OVERDUE_EVENTS.name}{{{_OF_EXITS}}}[$scrapes])) > 1"
 
 
-def _arrived(window: str) -> str:
-    return f"sum by (exit) (increase({m.CANARY_FRESHNESS_SECONDS.name}_count{{{_OF_EXITS}}}[{window}])) > 0"
-
-
-def _age(quantile: float, window: str) -> str:
-    rate = f"rate({m.CANARY_FRESHNESS_SECONDS.name}_bucket{{{_OF_EXITS}}}[{window}])"
-    return f"histogram_quantile({quantile}, sum by (exit, le) ({rate}))"
-
-
-# What a canary that has just begun anew finds was there before it looked: seen late, and not late.
+_SEEN = f"sum by (exit, le) (rate({m.CANARY_FRESHNESS_SECONDS.name}_bucket{{{_OF_EXITS}}}[$minute]))"
+_SEEN_LATE = f"histogram_quantile(0.9, {_SEEN}) > {SLOW_SECONDS}"
+# What a canary that has just begun anew finds was there before it looked: seen late, and not late; nor is what it finds lost.
 _JUST_BEGUN = f'(time() - max({m.PROCESS_START.name}{{process="canary"}}) < {BEGUN_SECONDS})'
-_LATE = f"({_age(0.9, '$minute')} > {SLOW_SECONDS}) unless on () {_JUST_BEGUN}"
+_LATE = f"({_SEEN_LATE}) unless on () {_JUST_BEGUN}"
 # By door, or what still comes through the other would hide that a transcoder is away.
 _NOTHING = (
     f"(sum by (exit, door) ({m.CANARY_OVERDUE_EVENTS.name}{{{_OF_EXITS}}}) > 0)"
     f" unless on (exit, door) (sum by (exit, door) (increase({m.CANARY_FRESHNESS_SECONDS.name}_count{{{_OF_EXITS}}}[$some])) > 0)"
 )
-_SOME_LANES = f"({_STAY_AWAY}) unless on (exit) ({_LATE})"
+_SOME_LANES = f"({_STAY_AWAY}) unless on (exit) ({_SEEN_LATE})"
 _STUCK = f"time() - max by (exit) (last_over_time({m.ETL_LAST_BATCH.name}[1h])) > {BATCH_SECONDS_MAX}"
 _FAILING = f"sum by (exit) (increase({m.ETL_FAILURES.name}[$minute])) > 0"
 _DEAD = f"({blind(LOOKED_SECONDS_MAX)}) and on (exit) ({_any(_STUCK, _FAILING)})"

@@ -57,8 +57,7 @@ def watch(once: bool, as_json: bool, page: bool, seconds: float | None, without:
         settings = load()
     except InvalidSetting as exc:
         raise click.UsageError(str(exc)) from exc
-    left_out = {*settings.without, *without}
-    addresses = {watcher: where for watcher, where in settings.addresses.items() if watcher not in left_out}
+    addresses = {watcher: where for watcher, where in settings.addresses.items() if watcher not in without}
     settings = replace(settings, addresses=addresses, every_seconds=seconds or settings.every_seconds)
     if addresses and not any(addresses.values()):
         raise click.UsageError("nobody to watch is named: run `spillway up`, or set " + ", ".join(ADDRESSES.values()))

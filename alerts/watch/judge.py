@@ -19,10 +19,10 @@ from enum import StrEnum
 from typing import Any
 
 from alerts.watch.settings import ADDRESSES, Limits
+from alerts.watchdog import WATCHDOG
 from telemetry import metrics as m
 
 NAMES_SHOWN_MAX = 4
-WATCHDOG = "Watchdog"
 
 
 class Outcome(StrEnum):
@@ -185,7 +185,7 @@ def _alertmanager(given: Answers, now: float, limits: Limits) -> str:
 def _escalator(given: Answers, now: float, limits: Limits) -> str:
     said = _json(given["health"])
     deadman, test, outbox = said["deadman"], said["test_page"], said["outbox"]
-    if not said.get("durable", True):
+    if not said["durable"]:
         raise _NotSeeing("can't keep pages: its disk refuses")
     if deadman["state"] == "late":
         seen = f"for {_span(now - deadman['seen_at'])}" if deadman["seen_at"] else "since it began"
@@ -233,7 +233,8 @@ def _ledger(given: Answers, now: float, limits: Limits) -> str:
         raise _NotKnown("has finished no round yet", limits.begun)
     if now - said["written_at"] > limits.ledger_round:
         raise _NotSeeing(f"has finished no round for {_span(now - said['written_at'])}")
-    if _value(_text(given["metrics"]), m.LEDGER_SIGHT.name) == 0.0:
+    # A figure that is missing is no sight.
+    if _value(_text(given["metrics"]), m.LEDGER_SIGHT.name) != 1.0:
         raise _NotSeeing("can't look at everything")
     if not said["judged_to"]:
         raise _NotKnown("has judged no window yet", limits.ledger_judged)

@@ -44,10 +44,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class WatchSettings:
-    # Watcher: where it answers; empty: not known, which is told.
+    # Watcher: where it answers; empty: not known, which is told. What this place does not have is not asked, and not missed.
     addresses: Mapping[str, str]
-    # What this place does not have: not asked, not missed.
-    without: tuple[str, ...] = ()
     every_seconds: float = 10.0
     # So many looks in a row have to find a watcher blind before somebody is paged.
     strikes: int = 2
@@ -73,7 +71,6 @@ def load(env: Mapping[str, str] | None = None) -> WatchSettings:
         raise InvalidSetting(f"{PREFIX}WITHOUT names {unknown[0]!r}; there are: {', '.join(ADDRESSES)}")
     return WatchSettings(
         addresses={name: env.get(variable, "").rstrip("/") for name, variable in ADDRESSES.items() if name not in without},
-        without=without,
         every_seconds=_number(env, "EVERY_SECONDS", 10.0),
         strikes=int(_number(env, "STRIKES", 2.0)),
         pagerduty_url=(_either(env, "PAGERDUTY_URL") or PAGERDUTY_URL).rstrip("/"),

@@ -22,6 +22,7 @@ from pipeline.consumer.stream import TRIM_HORIZON, Delivery, Shard, ShardBusy, S
 from pipeline.errors import Unavailable
 from pipeline.event import StoredRecord, micros
 from pipeline.streams.aws import AccessSource
+from pipeline.streams.aws_failures import AwsFailures
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -39,9 +40,16 @@ class KinesisStream:
     """Reads stream `name` as consumer `consumer`, which is registered when it is first needed."""
 
     def __init__(
-        self, client: "KinesisClient", session: aiohttp.ClientSession, access: AccessSource, name: str, consumer: str
+        self,
+        client: "KinesisClient",
+        session: aiohttp.ClientSession,
+        access: AccessSource,
+        name: str,
+        consumer: str,
+        failures: AwsFailures,
     ) -> None:
         self.name = name
+        self._failures = failures
         self._client = client
         self._session = session
         self._access = access
@@ -117,9 +125,11 @@ class KinesisStream:
 
     def _refusal(self, status: int, body: bytes) -> SubscriptionLost:
         try:
-            kind = str(orjson.loads(body).get("__type", status)).rsplit("#", 1)[-1]
+            said = orjson.loads(body)
+            kind, text = str(said.get("__type", status)).rsplit("#", 1)[-1], str(said.get("message", ""))
         except orjson.JSONDecodeError:
-            kind = str(status)
+            kind, text = str(status), ""
+        self._failures.note("kinesis", kind, status, text)
         if kind == "ResourceNotFoundException":
             self._consumer_arn = None  # the consumer may have been deregistered: register again next time
         return _lost(kind, f"{self.name}: SubscribeToShard answered {kind}")

@@ -125,7 +125,7 @@ async def _serve(telemetry: Telemetry, stream_name: str, settings: Settings, con
         session = await stack.enter_async_context(aiohttp.ClientSession())
         access = BotocoreAccess("kinesis", region)
         kinesis = aws.watched(boto3.client("kinesis", region_name=region, config=CALLS))
-        stream = KinesisStream(kinesis, session, access, stream_name, part)
+        stream = KinesisStream(kinesis, session, access, stream_name, part, aws)
         journal = LoggedJournal(part, metrics, log, stream=stream_name)
         stopping.on_set(lambda: telemetry.set_ready(False))
         telemetry.set_ready(True)

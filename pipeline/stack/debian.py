@@ -21,10 +21,9 @@ FETCH_SECONDS_MAX = 300
 ASK_SECONDS_MAX = 30
 LIBRARY_ROUNDS_MAX = 8
 # Wanted only by parts of a package that we do not run.
+_LEFT_OUT = ("libllvm", "libelogind", "libc6", "libpam")
 # The second names the same place, seen from the root of what was unpacked, in as many bytes.
 _TEMPLATES, _TEMPLATES_HERE = b"/usr/share/prometheus/alertmanager", b"usr/share/prometheus//alertmanager"
-_LEFT_OUT = ("libllvm", "libelogind", "libc6", "libpam")
-
 _BY_HAND = (
     "PostgreSQL 15 or newer below /usr/lib/postgresql, and redis-server, prometheus with promtool, prometheus-alertmanager with "
     "amtool on PATH"

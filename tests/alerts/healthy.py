@@ -34,11 +34,16 @@ def of(process: str, worker: str, metric: m.Metric | str, behaviour: Behaviour, 
     return series(metric, {**scraped, **labels}, behaviour, suffix)
 
 
+def le_of(bucket: float) -> str:
+    """The label of a bucket, as it is exposed."""
+    return "+Inf" if bucket == float("inf") else f"{bucket:g}" if bucket % 1 else f"{bucket:.1f}"
+
+
 def histogram(process: str, worker: str, metric: m.Metric, per_second: float, seconds: float, **labels: str) -> Iterator[Series]:
     """So many observations a second of about that size each."""
     for bucket in (*metric.buckets, float("inf")):
-        le = "+Inf" if bucket == float("inf") else f"{bucket:g}" if bucket % 1 else f"{bucket:.1f}"
-        yield of(process, worker, metric, Rate(per_second if bucket >= seconds else 0.0), "_bucket", le=le, **labels)
+        grows = Rate(per_second if bucket >= seconds else 0.0)
+        yield of(process, worker, metric, grows, "_bucket", le=le_of(bucket), **labels)
     yield of(process, worker, metric, Rate(per_second), "_count", **labels)
     yield of(process, worker, metric, Rate(per_second * seconds), "_sum", **labels)
 

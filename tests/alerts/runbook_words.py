@@ -268,7 +268,7 @@ def path_of(words: list[str]) -> str:
     command: click.Command = main
     said: list[str] = []
     for word in words:
-        found = _found(command, word) if isinstance(command, click.Group) else None
+        found = _found(command, word)
         if found is None:
             break
         said.append(word)

@@ -17,15 +17,17 @@ How to write one
   `process` and `worker` as Prometheus would add them. Add what your alert reads and is not there yet.
 - A change names a metric and some labels: all healthy series of it that have these labels behave so from the fault on. If there
   is none, a series with these labels begins then. No metric (`EVERY`): all series with these labels, `up` too.
-- Behaviours: `Rate` and `Jump` of counters, `Value`, `Climb`, `Frozen` and `Clock` of gauges, `GONE`, and `Then` of several, one
-  after the other. `killed(worker)`: `up` is 0 and all its series are gone; `restarted(worker, after)`: and come back from 0.
+- Behaviours: `Rate` and `Jump` of counters, `Value`, `Climb`, `Frozen`, `Clock` and `Began` of gauges, `GONE`, and `Then` of
+  several, one after the other. `killed(worker)`: `up` is 0 and all its series are gone; `restarted(worker, after)`: and come
+  back from 0.
 - A histogram's buckets are series of their own: suffix `_bucket`, label `le`.
 
 What is checked
 - Scrapes and evaluations are each `step` seconds (5, or more for long windows). The fault begins right after a scrape. In
   promtool the evaluation sees a sample at once, in life up to an evaluation interval later: so a story must fire one interval
   before its deadline.
-- Before the fault nothing that is named fires. `Fires(..., over_after=...)`: seconds after the fault's end it is quiet again.
+- Before the fault nothing that is named fires. `Fires(..., still_after=..., over_after=...)`: so many seconds after the fault's
+  end it fires still, and is quiet again.
 - Only the rules of named alerts are evaluated, with the recording rules that they need, and for PAGES all pages; the SLOs'
   budgets only with `budgets=True`: take a step of 30 s or 60 s then.
 
@@ -126,6 +128,14 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Began:
+    """A gauge that is a time: when this behaviour began, as a process tells its start."""
+
+    def sample(self, now: float, since: float, step: float, track: Track) -> float | None:
+        return now - since
+
+
+@dataclass(frozen=True)
 class Frozen:
     """It stays as it is."""
 
@@ -210,6 +220,8 @@ class Fires:
     labels: Labels = field(default_factory=dict)
     # Seconds after the fault's begin; None: as the alert promises.
     by: int | None = None
+    # Still fires so many seconds after the fault's end; None: not looked at.
+    still_after: int | None = None
     # Quiet again so many seconds after the fault's end; None: not looked at.
     over_after: int | None = None
 
@@ -254,7 +266,12 @@ def killed(worker: str) -> tuple[Change, ...]:
 def restarted(worker: str, after: int, calm: Iterable[Series]) -> tuple[Change, ...]:
     """Not there for so many seconds, then from the start."""
     own = [each for each in calm if dict(each.labels).get("worker") == worker and each.metric != UP]
-    back = [Change(each.metric, dict(each.labels), Then((after, GONE), (0, Afresh(each.behaviour)))) for each in own]
+    back = [
+        Change(each.metric, dict(each.labels), Then((after, GONE), (0, Afresh(each.behaviour))))
+        for each in own
+        if each.metric != m.PROCESS_START.name
+    ]
+    back.append(Change(m.PROCESS_START, {"worker": worker}, Then((after, GONE), (0, Began()))))
     return *back, Change(UP, {"worker": worker}, Then((after, Value(0)), (0, Value(1))))
 
 
@@ -378,6 +395,8 @@ def _expected(story: Story, number: int) -> Iterable[tuple[str, int, bool]]:
         at = begins + deadline_of(each) - step
         labels = [f'{label}="{value}"' for label, value in each.labels.items()]
         yield f"count({of(each.alert, *labels)}) > bool 0", at, True
+        if each.still_after is not None:
+            yield f"count({of(each.alert, *labels)}) > bool 0", ends + each.still_after, True
         if each.over_after is not None:
             yield f"count({of(each.alert, *labels)}) > bool 0", ends + each.over_after, False
     for alert, several in fires.items():

@@ -102,7 +102,7 @@ def test_programs_get_it_as_json_and_why_it_is_not_known() -> None:
     assert {"objective", *PERIODS} == set(told["nines"][0])
 
 
-@pytest.mark.parametrize(("left", "code"), [(0.5, 0), (-0.1, 1)])
+@pytest.mark.parametrize(("left", "code"), [(0.5, 0), (-0.1, 1), (float("nan"), 2)])
 def test_the_exit_code_says_whether_there_is_budget_left(
     left: float, code: int, prometheus: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

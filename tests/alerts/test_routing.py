@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from alerts import quiet_start
 from alerts import rules as alerts
 from alerts.alert import Alert
 from alerts.routing import FOLLOWS, HEARTBEAT, PAGES, TICKETS, Pace, Paces, config_text
@@ -184,3 +185,17 @@ def test_what_was_told_is_known_after_a_restart_so_its_end_is_told_too(tmp_path:
         second.post(lake, resolved=True)
         heard.wait_for("CanaryLost", "resolved")
     assert ["lake"] == [alert["labels"]["exit"] for alert in heard.bodies[-1]["alerts"] if alert["status"] == "resolved"]
+
+
+def test_a_start_is_silent_but_for_signs_of_life_and_prometheus_hears_of_alertmanager_afterwards(
+    tmp_path: Path, running: Alertmanager
+) -> None:
+    introduction = tmp_path / "introduction.json"
+    with pytest.raises(OSError, match="refused"):
+        quiet_start.main(["--alertmanager", "http://127.0.0.1:9", "--introduce", str(introduction)])
+    assert not introduction.exists()
+    assert 0 == quiet_start.main(["--alertmanager", running.url, "--seconds", "60", "--introduce", str(introduction)])
+    assert [{"targets": [running.url.removeprefix("http://")]}] == json.loads(introduction.read_text())
+    running.post(fires("CanaryLost", "page"), fires("CollectorDown"), fires("Watchdog", "none"), fires("TestPage", "page"))
+    silenced = {"CanaryLost": "suppressed", "CollectorDown": "suppressed", "Watchdog": "active", "TestPage": "active"}
+    assert silenced == running.states()

@@ -57,8 +57,9 @@ REDIS = next(story for story in STORIES if story.name == "Redis takes no writes,
         (replace(REDIS, fires=(Fires("CanaryLost", {"exit": "redis"}, by=15),)), "2m40s"),
         (replace(REDIS, fires=(), quiet=("CanaryLost",)), "CanaryLost"),
         (replace(REDIS, fires=(Fires("CanaryLost", {"exit": "redis"}, over_after=0),)), "CanaryLost"),
+        (replace(REDIS, fires=(Fires("CanaryLost", {"exit": "redis"}, still_after=60),), after_seconds=60), "CanaryLost"),
     ],
-    ids=["never fires", "another label", "too late", "fires and should not", "is not over"],
+    ids=["never fires", "another label", "too late", "fires and should not", "is not over", "is over too soon"],
 )
 def test_a_story_that_goes_otherwise_is_convicted(wrong: Story, said: str, tmp_path: Path) -> None:
     assert said in play([wrong], CALM, tmp_path)[wrong.name]

@@ -61,6 +61,7 @@ def good() -> dict[str, Said]:
                 "test_page": {"state": "ok", "sent_at": NOW - 900, "returned_at": NOW - 899, "seconds": 1.0},
                 "channels": [{"name": "pagerduty", "state": "ok", "last_ok_at": NOW - 900, "last_error": ""}],
                 "outbox": {"pending": 1, "oldest_at": NOW - 1},
+                "durable": True,
                 "said": "",
             }
         },
@@ -175,6 +176,7 @@ RULE = (*GROUP, "rules", 0)
         (change(*STANDING, "judged_to", to=NOW - 301), "ledger", "BLIND", "has judged no window for 5 min"),
         (change(*STANDING, "judged_to", to=0), "ledger", "UNKNOWN", "has judged no window yet"),
         (change("ledger", "metrics", to="spillway_ledger_sight_usable 0.0\n"), "ledger", "BLIND", "can't look at everything"),
+        (change("ledger", "metrics", to="process_start_time_seconds 1.0\n"), "ledger", "BLIND", "can't look at everything"),
         (change("console", "health", to=Answer(0, error="refused")), "console", "BLIND", "does not answer (refused)"),
         (change("canary", "report", to="<html>"), "canary", "BLIND", "answers what can't be read (JSONDecodeError"),
         (change("escalator", "health", to={"deadman": {}}), "escalator", "BLIND", "answers what can't be read (KeyError"),
@@ -344,6 +346,16 @@ def test_a_channel_that_is_away_costs_nothing_but_a_count_and_the_other_is_told(
     assert {"outcome": "BLIND", "paged": {"canary": "is away"}} == {
         name: json.loads(watch.said())[name] for name in ("outcome", "paged")
     }
+
+
+def test_a_watch_without_a_channel_counts_once_each_page_that_nobody_hears() -> None:
+    outcomes = (*[Outcome.BLIND] * 3, Outcome.OK, *[Outcome.BLIND] * 2)
+    watch = quiet_watch(WatchSettings({}), *(report_of(10.0 * number, canary=each) for number, each in enumerate(outcomes)))
+    counted = []
+    for _ in outcomes:
+        watch.step()
+        counted.append(watch.metrics.value(m.WATCH_MESSAGES, channel="none", outcome="failed"))
+    assert [0, 1, 1, 1, 1, 2] == counted
 
 
 def test_who_hangs_and_who_is_gone_is_blind_within_the_deadline() -> None:

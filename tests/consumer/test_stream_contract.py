@@ -9,13 +9,16 @@ from typing import Any, Protocol
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from pipeline.consumer.kinesis import KinesisStream
 from pipeline.consumer.memory import MemoryStream
 from pipeline.consumer.stream import TRIM_HORIZON, Delivery, Shard, ShardBusy, Stream, SubscriptionLost
 from pipeline.errors import Unavailable
 from pipeline.streams.aws import Access
+from pipeline.streams.aws_failures import KINDS, AwsFailures
 from pipeline.streams.sigv4 import Credentials, Signer
+from telemetry.metrics import AWS_FAILURES, Metrics
 
 from .conftest import client
 
@@ -68,6 +71,10 @@ class FixedAccess:
     def forget(self) -> None: ...
 
 
+def failures(metrics: Metrics | None = None) -> AwsFailures:
+    return AwsFailures(metrics or Metrics(), ("kinesis",))
+
+
 @pytest.fixture(params=["memory", pytest.param("kinesis", marks=pytest.mark.stack)])
 async def given(request: pytest.FixtureRequest) -> AsyncIterator[Given]:
     if request.param == "memory":
@@ -79,7 +86,7 @@ async def given(request: pytest.FixtureRequest) -> AsyncIterator[Given]:
     kinesis.get_waiter("stream_exists").wait(StreamName=name, WaiterConfig={"Delay": 1})
     async with aiohttp.ClientSession() as session:
         access = FixedAccess(kinesis.meta.endpoint_url.rstrip("/") + "/")
-        yield OnKinesis(KinesisStream(kinesis, session, access, name, "app"), "shardId-000000000000", kinesis)
+        yield OnKinesis(KinesisStream(kinesis, session, access, name, "app", failures()), "shardId-000000000000", kinesis)
 
 
 async def first_with_records(pushed: AsyncIterator[Delivery]) -> Delivery:
@@ -171,9 +178,55 @@ async def test_a_stream_that_does_not_exist_is_unavailable(request: pytest.Fixtu
     """TRAPS 12: the process waits for it."""
     kinesis = client(request.getfixturevalue("aws"), "kinesis")
     async with aiohttp.ClientSession() as session:
-        stream = KinesisStream(kinesis, session, FixedAccess(kinesis.meta.endpoint_url + "/"), "nowhere", "app")
+        stream = KinesisStream(kinesis, session, FixedAccess(kinesis.meta.endpoint_url + "/"), "nowhere", "app", failures())
         with pytest.raises(Unavailable):
             await stream.shards()
         with pytest.raises(SubscriptionLost):
             async with stream.subscribe("shardId-000000000000", TRIM_HORIZON):
                 pass
+
+
+class Registered:
+    """A client that knows the consumer already."""
+
+    def describe_stream_summary(self, **_: str) -> Any:
+        return {"StreamDescriptionSummary": {"StreamARN": "stream"}}
+
+    def describe_stream_consumer(self, **_: str) -> Any:
+        return {"ConsumerDescription": {"ConsumerARN": "consumer", "ConsumerStatus": "ACTIVE"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "counted"),
+    [
+        (400, {"__type": "AccessDeniedException", "message": "not authorized"}, {"denied": 1}),
+        (400, {"__type": "InvalidSignatureException", "message": "Signature expired: 20261126T000000Z"}, {"clock": 1}),
+        (503, {}, {"unavailable": 1}),
+        # Another reader has it.
+        (400, {"__type": "ResourceInUseException"}, {}),
+    ],
+)
+async def test_a_subscription_that_aws_refuses_counts_as_what_it_is(
+    status: int, said: dict[str, str], counted: dict[str, int]
+) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        return web.json_response(said, status=status)
+
+    metrics = Metrics()
+    registered: Any = Registered()
+    app = web.Application()
+    app.router.add_post("/", refuse)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            access = FixedAccess(f"http://127.0.0.1:{runner.addresses[0][1]}/")
+            stream = KinesisStream(registered, session, access, "events", "app", failures(metrics))
+            with pytest.raises(SubscriptionLost):
+                async with stream.subscribe("shardId-000000000000", TRIM_HORIZON):
+                    pass
+    finally:
+        await runner.cleanup()
+    found = {kind: metrics.value(AWS_FAILURES, service="kinesis", kind=kind) for kind in KINDS}
+    assert counted == {kind: count for kind, count in found.items() if count}

@@ -26,11 +26,11 @@ class _Raw:
 
 
 class World:
-    """A DynamoDB that answers as told, and our clock. `answer` None: the connection breaks."""
+    """A DynamoDB that answers as told, and our clock. `answer` None: the connection breaks; its date None: it has none."""
 
     def __init__(self) -> None:
         self.metrics, self.now = Metrics(), NOON
-        self.answer: tuple[int, dict[str, Any], float] | None = (200, {}, NOON)
+        self.answer: tuple[int, dict[str, Any], float | None] | None = (200, {}, NOON)
         failures = AwsFailures(self.metrics, ("dynamodb",), lambda: self.now)
         client: Any = boto3.client(
             "dynamodb",
@@ -47,7 +47,9 @@ class World:
         if self.answer is None:
             raise ConnectionClosedError(endpoint_url=request.url)
         status, body, date = self.answer
-        headers = HTTPHeaders.from_dict({"content-type": "application/x-amz-json-1.0", "Date": formatdate(date, usegmt=True)})
+        headers = HTTPHeaders.from_dict({"content-type": "application/x-amz-json-1.0"})
+        if date is not None:
+            headers["Date"] = formatdate(date, usegmt=True)
         return AWSResponse(request.url, status, headers, _Raw(json.dumps(body).encode()))
 
     def ask(self) -> None:
@@ -112,12 +114,13 @@ def test_our_clock_is_compared_with_each_answers_date() -> None:
     assert [299.5, -300.5] == fast
 
 
-def test_an_answer_without_a_date_says_nothing_of_the_clock() -> None:
+@pytest.mark.parametrize("answer", [(400, said("AccessDeniedException"), None), None], ids=["without a date", "none at all"])
+def test_an_answer_without_a_date_counts_and_says_nothing_of_the_clock(answer: tuple[int, dict[str, Any], None] | None) -> None:
     world = World()
     world.now = NOON + 300
-    world.answer = None
+    world.answer = answer
     world.ask()
-    assert 0.0 == world.metrics.value(AWS_CLOCK_SKEW_SECONDS)
+    assert (0.0, 1) == (world.metrics.value(AWS_CLOCK_SKEW_SECONDS), sum(world.counts().values()))
 
 
 def test_a_client_of_another_service_is_refused_at_once() -> None:

@@ -65,7 +65,6 @@ def redeployed(*workers: str) -> tuple[Change, ...]:
         for worker in workers
         for change in (
             *restarted(worker, 5, CALM),
-            Change(m.PROCESS_START, {"worker": worker}, Then((5, GONE), (0, Value(100.0)))),
             Change(m.CONSUMER_PROGRESS, {"worker": worker}, Then((20, GONE), (0, Clock(1)))),
             Change(m.ETL_LAST_BATCH, {"worker": worker}, Then((30, GONE), (0, Clock(2)))),
         )

@@ -2,7 +2,7 @@
 
 from telemetry import metrics as m
 from telemetry.hops import EXITS
-from tests.alerts.healthy import CALM, CANARY_RATE
+from tests.alerts.healthy import CALM, CANARY_RATE, le_of
 from tests.alerts.story import (
     EVERY,
     GONE,
@@ -49,11 +49,23 @@ def arrives_after(exit: str, seconds: float, share: float = 1.0) -> tuple[Change
     """That share of the probes takes so long; the others are as ever."""
     made = []
     for bucket in (*m.FRESHNESS_BUCKETS_SECONDS, float("inf")):
-        le = "+Inf" if bucket == float("inf") else f"{bucket:g}" if bucket % 1 else f"{bucket:.1f}"
         fast = CANARY_RATE * (1 - share) if bucket >= 3 else 0.0
         slow = CANARY_RATE * share if bucket >= seconds else 0.0
-        made.append(Change(m.CANARY_FRESHNESS_SECONDS, {"exit": exit, "le": le}, Rate(fast + slow), "_bucket"))
+        made.append(Change(m.CANARY_FRESHNESS_SECONDS, {"exit": exit, "le": le_of(bucket)}, Rate(fast + slow), "_bucket"))
     return tuple(made)
+
+
+def begins_late(exit: str, late_seconds: float = float("inf")) -> tuple[Change, ...]:
+    """The canary restarts, and for so long finds late at this exit, and overdue after a first look, what was sent before."""
+    away, look = 20, 10
+    fast = Then((away, GONE), (late_seconds, Rate(0)), (0, Rate(CANARY_RATE)))
+    buckets = [bucket for bucket in m.FRESHNESS_BUCKETS_SECONDS if bucket < 30]
+    overdue = Then((away, GONE), (look, Value(0)), (late_seconds - look, Value(6)), (0, Value(0)))
+    return (
+        *restarted("canary", away, CALM),
+        *(Change(m.CANARY_FRESHNESS_SECONDS, {"exit": exit, "le": le_of(each)}, fast, "_bucket") for each in buckets),
+        Change(m.CANARY_OVERDUE_EVENTS, {"exit": exit, "door": "grpc"}, overdue),
+    )
 
 
 def can_not_look(exit: str) -> tuple[Change, ...]:
@@ -112,6 +124,11 @@ def both_exit_pages(*exits: str, by: int | None = None) -> tuple[Fires, ...]:
 
 QUIET: tuple[Story, ...] = (
     Story("the canary restarts", restarted("canary", 20, CALM), quiet=PAGES),
+    Story(
+        "the canary restarts, and finds late what was there before it looked",
+        begins_late("redis", 10),
+        quiet=PAGES,
+    ),
     Story(
         "ledger and auditor restart",
         (*restarted("ledger", 30, CALM), *restarted("auditor", 30, CALM)),
@@ -229,6 +246,12 @@ LOST_OR_SLOW: tuple[Story, ...] = (
         quiet=PAGES,
     ),
     Story(
+        "the canary restarts while all is slow to Redis: that is told once what was there before is out of the window",
+        begins_late("redis"),
+        fires=(Fires("CanarySlow", {"exit": "redis"}, by=110),),
+        quiet=PAGES,
+    ),
+    Story(
         "one of two HTTP collectors hangs: every second round gets no answer",
         not_answered("http", 0.5),
         fires=(Fires("CanarySlow", {"hop": "http-door"}, by=45),),
@@ -249,6 +272,13 @@ DOORS: tuple[Story, ...] = (
         not_answered("http"),
         fires=(Fires("IngestErrorsFastBurn", {"hop": "http-door"}), Fires("CanarySlow", {"hop": "http-door"}, by=45)),
         quiet=PAGES,
+    ),
+    Story(
+        "the HTTP door hangs and is back: its page goes on until the budget's windows can have joined in, so that it is one",
+        not_answered("http"),
+        fires=(Fires("IngestErrorsFastBurn", {"hop": "http-door"}, still_after=60, over_after=100),),
+        fault_seconds=60,
+        after_seconds=100,
     ),
     Story(
         "the key is revoked: everything is refused",

@@ -19,12 +19,12 @@ from alerts.escalator.alertmanager import Alertmanager
 from alerts.escalator.api import app
 from alerts.escalator.channels import Channel, Console, Log, configured
 from alerts.escalator.clock import Clock
-from alerts.escalator.core import Setup
 from alerts.escalator.engine import Engine
 from alerts.escalator.links import secret_of
 from alerts.escalator.policy import InvalidPolicy, in_force
 from alerts.escalator.service import Service
 from alerts.escalator.settings import EscalatorSettings, InvalidSetting
+from alerts.escalator.state import Setup
 from alerts.escalator.store import FolderInUse, Sqlite, WrongLayout
 from alerts.escalator.words import Message
 from telemetry.log import Logger

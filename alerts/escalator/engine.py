@@ -11,25 +11,10 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from alerts.escalator.clock import Clock, Reading, since
-from alerts.escalator.core import (
-    Action,
-    Closed,
-    Event,
-    Note,
-    Outcome,
-    PostTest,
-    Record,
-    Restarted,
-    Said,
-    Setup,
-    State,
-    Stepped,
-    Tick,
-    begin,
-    next_at,
-    sendable,
-    step,
-)
+from alerts.escalator.core import step
+from alerts.escalator.due import next_at, sendable
+from alerts.escalator.events import Action, Closed, Event, Outcome, PostTest, Record, Restarted, Said, Stepped, Tick
+from alerts.escalator.state import Note, Setup, State, begin
 from alerts.escalator.store import Store
 
 # So often the time is written though nothing happened: a restart knows how long it was down to that.

@@ -16,26 +16,15 @@ from typing import Any
 from alerts.escalator import heard
 from alerts.escalator.alertmanager import Alertmanager, Unanswered
 from alerts.escalator.channels import Channel, Sent
-from alerts.escalator.core import (
-    Acknowledge,
-    Action,
-    Event,
-    Note,
-    Outcome,
-    Page,
-    PathTestPosted,
-    PostTest,
-    ResolveByHand,
-    Said,
-    Verified,
-    deadman_due_at,
-)
-from alerts.escalator.core import Channel as Fares
+from alerts.escalator.due import deadman_due_at
 from alerts.escalator.engine import Engine, NotDurable
+from alerts.escalator.events import Acknowledge, Action, Event, Outcome, PathTestPosted, PostTest, ResolveByHand, Said, Verified
 from alerts.escalator.intake import events_of
 from alerts.escalator.links import Link, LinkAction, sign
 from alerts.escalator.policy import reaches_a_person
 from alerts.escalator.settings import EscalatorSettings
+from alerts.escalator.state import Channel as Fares
+from alerts.escalator.state import Note, Page
 from alerts.escalator.store import Sqlite
 from alerts.escalator.words import message, next_words
 from telemetry import metrics as m

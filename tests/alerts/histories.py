@@ -22,27 +22,23 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from alerts.escalator.clock import Clock, Reading
-from alerts.escalator.core import (
-    BLIND,
+from alerts.escalator.core import Turn, step
+from alerts.escalator.engine import HEARTBEAT_SECONDS, Engine
+from alerts.escalator.events import (
     Acknowledge,
     Closed,
     Event,
     Firing,
-    Note,
     Outcome,
     Record,
     ResolveByHand,
     Resolved,
-    Setup,
-    State,
     Tick,
-    Turn,
     Verified,
     WatchdogHeard,
-    step,
 )
-from alerts.escalator.engine import HEARTBEAT_SECONDS, Engine
 from alerts.escalator.policy import Level, Policy, Target, reaches_a_person
+from alerts.escalator.state import BLIND, Note, Setup, State
 from alerts.escalator.store import Memory, Sqlite
 
 Ill = Literal["ok", "later", "hang", "lost", "never"]

@@ -17,8 +17,10 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
 
-from alerts.escalator.core import BLIND, REFUSING_FAILURES, REFUSING_SECONDS, RENEWAL_SECONDS
+from alerts.escalator.core import REFUSING_FAILURES, REFUSING_SECONDS
+from alerts.escalator.due import RENEWAL_SECONDS
 from alerts.escalator.policy import Level, Policy, Target, reaches_a_person
+from alerts.escalator.state import BLIND
 from tests.alerts.histories import CHANNELS, HEALED_VERIFYING_SECONDS, Attempt, Life, Seen
 
 ERROR_SECONDS_MAX = 1.0

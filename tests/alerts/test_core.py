@@ -5,16 +5,13 @@ from typing import Any
 
 import pytest
 
-from alerts.escalator.core import (
-    ABSENT_SECONDS,
-    BY_ALERTMANAGER,
-    RETRY_SECONDS_MAX,
+from alerts.escalator.core import ABSENT_SECONDS, BY_ALERTMANAGER, step
+from alerts.escalator.due import RETRY_SECONDS_MAX, next_at, retry_pause_seconds_max, sendable
+from alerts.escalator.events import (
     Acknowledge,
     Event,
     Firing,
-    Kind,
     Outcome,
-    Page,
     PathTestPosted,
     PathTestReturned,
     PostTest,
@@ -22,21 +19,14 @@ from alerts.escalator.core import (
     ResolveByHand,
     Resolved,
     Restarted,
-    Setup,
-    State,
     Stepped,
     Tick,
     Verified,
     WatchdogHeard,
-    begin,
-    next_at,
-    policy_name,
-    retry_pause_seconds_max,
-    sendable,
-    step,
-    subject_of,
 )
+from alerts.escalator.intake import policy_name, subject_of
 from alerts.escalator.policy import Level, Policy, Target
+from alerts.escalator.state import Kind, Page, Setup, State, begin
 
 T = 1_795_664_000.0
 NEVER = 1e9

@@ -10,12 +10,13 @@ from alerts.escalator.__main__ import channels_of, setup_of
 from alerts.escalator.access import RefusedToStart, check_start
 from alerts.escalator.alertmanager import Alertmanager
 from alerts.escalator.clock import Clock, Reading, since
-from alerts.escalator.core import Closed, Firing, Outcome, Record, Resolved, Setup, State, Verified, WatchdogHeard
 from alerts.escalator.engine import Engine, NotDurable
+from alerts.escalator.events import Closed, Firing, Outcome, Record, Resolved, Verified, WatchdogHeard
 from alerts.escalator.intake import InvalidMessage, events_of, verified_of
 from alerts.escalator.links import BadLink, Link, read, secret_of, sign
 from alerts.escalator.service import Service
 from alerts.escalator.settings import EscalatorSettings
+from alerts.escalator.state import Setup, State
 from alerts.escalator.store import FolderInUse, Memory, Sqlite, WrongLayout
 from telemetry.log import configure
 from telemetry.metrics import Metrics

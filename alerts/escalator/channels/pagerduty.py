@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import orjson
 
 from alerts.escalator.channels.http import Sent, post
-from alerts.escalator.core import Kind
+from alerts.escalator.state import Kind
 from alerts.escalator.words import Message, iso
 
 DEFAULT_URL = "https://events.pagerduty.com"

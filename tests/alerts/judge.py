@@ -21,7 +21,8 @@ from alerts.escalator.core import REFUSING_FAILURES, REFUSING_SECONDS
 from alerts.escalator.due import RENEWAL_SECONDS
 from alerts.escalator.policy import Level, Policy, Target, reaches_a_person
 from alerts.escalator.state import BLIND
-from tests.alerts.histories import CHANNELS, HEALED_VERIFYING_SECONDS, Attempt, Life, Seen
+from tests.alerts.history_plan import CHANNELS, HEALED_VERIFYING_SECONDS
+from tests.alerts.history_seen import Attempt, Life, Seen
 
 ERROR_SECONDS_MAX = 1.0
 # Of the slewing clock, over the longest timeout.

@@ -16,7 +16,7 @@ What it knows is in `state.py`, what it hears and wants done in `events.py`, whe
   were missed are told at once, up to the end of the round; the next round keeps its distance.
 - **A channel refuses** after a permanent refusal, or failures in a row. Then the next level is due at once for every page whose
   level reached nobody else, and a page `PagerRefusing` goes out by all other channels. Notes are retried meanwhile, with full
-  jitter.
+  jitter. A channel that a new process no longer has is told nothing more.
 - **A dead man's switch**: `Watchdog` must be heard, and Prometheus must have renewed it; else the page `MonitorBlind` is
   opened. While blind, "resolved" is not believed: Alertmanager also says so of alerts that Prometheus no longer sends.
 - **A resolve that got lost**: `Verified` says what Alertmanager has; a page whose series it no longer has is over, after a
@@ -288,6 +288,15 @@ class Turn:
 
     # -- channels
 
+    def leave_out_channels_that_are_gone(self) -> None:
+        """The new process has no such channel: what waits for it would wait for ever, and so would its refusal."""
+        for note in [note for note in self.outbox.values() if note.channel not in self.setup.tells]:
+            del self.outbox[note.id]
+            self.actions.append(Record(note, self.now, "dropped", "its channel is no longer configured"))
+        for name in sorted(self.channels.keys() - self.setup.tells.keys()):
+            del self.channels[name]
+            self.resolve_own(f"{PAGER_REFUSING}-{name}")
+
     def outcome(self, event: Outcome) -> None:
         note = self.outbox.get(event.note)
         if event.result == "ok":
@@ -484,6 +493,7 @@ class Turn:
             self.test = replace(test, sent_at=_moved(test.sent_at, down_seconds), again_at=self.now)
         elif test.next_at > self.now + self.setup.test_every_seconds:
             self.test = replace(test, next_at=self.now + self.setup.test_first_seconds)
+        self.leave_out_channels_that_are_gone()
 
     def move_deadman(self, by: float) -> None:
         deadman = self.deadman

@@ -1,6 +1,7 @@
 """The escalator's mind, as stories: each compares all that is told, with its times."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -162,6 +163,21 @@ def test_a_channel_that_refuses_hands_its_pages_on_and_is_paged_itself() -> None
     story.at(200)
     assert ["CanaryLost"] == story.alerts()
     assert (False, 0) == (story.state.channels["pagerduty"].refusing, story.state.channels["pagerduty"].failures)
+
+
+def test_a_channel_that_is_taken_away_keeps_nothing_waiting_and_nobody_alarmed() -> None:
+    story = Story()
+    story.ill = {"pagerduty"}
+    story.at(0, BURST).at(100)
+    assert ["CanaryLost", "PagerRefusing"] == story.alerts()
+    tells = {name: kinds for name, kinds in story.setup.tells.items() if name != "pagerduty"}
+    story.setup = replace(story.setup, policies={"default": Policy("default", TWO.levels[1:])}, tells=tells)
+    story.at(110, Restarted(5))
+    assert [("trigger", "its channel is no longer configured")] == [
+        (each.note.kind, each.detail) for each in story.records if each.outcome == "dropped" and each.note.channel == "pagerduty"
+    ]
+    assert (["CanaryLost"], []) == (story.alerts(), list(story.state.outbox.values()))
+    assert "pagerduty" not in story.state.channels
 
 
 def test_a_permanent_refusal_is_not_tried_again() -> None:

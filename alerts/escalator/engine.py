@@ -24,7 +24,11 @@ Step = Callable[[State, Event, float, Setup], tuple[State, tuple[Action, ...]]]
 
 
 class NotDurable(Exception):
-    """It is applied, but the disk refused: bring it again."""
+    """It is applied, but the disk refused: bring it again. `actions` are to be done all the same."""
+
+    def __init__(self, why: str, actions: Sequence[Action]) -> None:
+        super().__init__(why)
+        self.actions = actions
 
 
 class Engine:
@@ -63,9 +67,10 @@ class Engine:
             due = abs(reading.steady - self._committed_at) >= HEARTBEAT_SECONDS
             if self.state is not before or self._history or due or self.not_durable:
                 self._commit(reading)
+            wanted: list[Action] = [each for each in actions if isinstance(each, PostTest | Said)]
             if self.not_durable:
-                raise NotDurable(self.not_durable)
-            return [each for each in actions if isinstance(each, PostTest | Said)]
+                raise NotDurable(self.not_durable, wanted)
+            return wanted
 
     def tick(self) -> list[Action]:
         """Raises: NotDurable."""

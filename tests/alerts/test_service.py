@@ -21,7 +21,7 @@ from alerts.escalator.store import FolderInUse, Memory, Sqlite, WrongLayout
 from telemetry.log import configure
 from telemetry.metrics import Metrics
 from tests.alerts.pagerduty import KEY
-from tests.alerts.running import alert, posted
+from tests.alerts.running import alert, alertmanager_api, posted, wait_until
 
 T = 1_795_664_000.0
 LINK = Link("CanaryLost-1-1", "acknowledge", "ann", T + 60)
@@ -108,6 +108,32 @@ def test_a_disk_that_refuses_stops_no_page_and_all_is_kept_once_it_takes_again(t
     assert kept is not None
     assert engine.state == kept[0]
     sqlite.close()
+
+
+class _FullSqlite(Sqlite):
+    def commit(
+        self, before: State | None, after: State, history: Sequence[Record | Closed], reading: Reading
+    ) -> None:  # fmt: skip
+        raise OSError("no space left on device")
+
+
+def test_while_the_disk_refuses_the_service_tells_people_says_so_and_posts_test_pages(tmp_path: Path) -> None:
+    store, lines = _FullSqlite(tmp_path), io.StringIO()
+    settings, log = EscalatorSettings(test_every_seconds=3600.0, test_first_seconds=0.0), configure("escalator", stream=lines)
+    channels = channels_of({}, settings, log)
+    with alertmanager_api() as (url, tests):
+        engine = Engine(store, Clock(), setup_of(channels, settings, ""))
+        one = Service(engine, store, channels, Alertmanager(url), settings, b"secret", Metrics(), log)
+        one.begin()
+        try:
+            with pytest.raises(NotDurable, match="no space left"):
+                one.take(posted(alert("CanaryLost")))
+            wait_until(lambda: "page trigger" in lines.getvalue() and tests, 10, lines.getvalue)
+            assert "page opened" in lines.getvalue()
+            assert "The disk refuses (OSError: no space left on device)" in one.health()["said"]
+        finally:
+            one.end()
+    store.close()
 
 
 def test_one_folder_has_one_escalator_and_another_layout_is_refused(tmp_path: Path) -> None:

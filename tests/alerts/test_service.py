@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from starlette.responses import PlainTextResponse
 
 from alerts.escalator.__main__ import channels_of, setup_of
-from alerts.escalator.access import RefusedToStart, check_start
+from alerts.escalator.access import Guard, RefusedToStart, check_start
 from alerts.escalator.alertmanager import Alertmanager
 from alerts.escalator.clock import Clock, Reading, since
 from alerts.escalator.engine import Engine, NotDurable
@@ -22,8 +23,10 @@ from telemetry.log import configure
 from telemetry.metrics import Metrics
 from tests.alerts.pagerduty import KEY
 from tests.alerts.running import alert, alertmanager_api, posted, wait_until
+from tests.console.asked import Asker
 
 T = 1_795_664_000.0
+TOKEN = "a token of the test, long enough"
 LINK = Link("CanaryLost-1-1", "acknowledge", "ann", T + 60)
 
 
@@ -200,6 +203,31 @@ def test_on_another_host_it_does_not_start_without_a_token() -> None:
     for host, token in (("0.0.0.0", ""), ("127.0.0.1", "short")):
         with pytest.raises(RefusedToStart):
             check_start(host, token)
+
+
+@pytest.mark.parametrize(
+    ("token", "path", "host", "authorization", "status"),
+    [
+        ("", "/api/pages", "localhost:9095", "", 200),
+        ("", "/api/pages", "pages.example", "", 200),
+        ("", "/api/pages", "evil.example", "", 421),
+        ("", "/l/x", "evil.example", "", 421),
+        ("", "/pagerduty", "evil.example", "", 200),
+        (TOKEN, "/api/pages", "evil.example", "", 401),
+        (TOKEN, "/api/pages", "evil.example", f"Bearer {TOKEN}x", 401),
+        (TOKEN, "/api/pages", "evil.example", f"Basic {TOKEN}", 401),
+        (TOKEN, "/api/pages", "evil.example", f"bearer {TOKEN}", 200),
+        (TOKEN, "/alertmanager", "127.0.0.1:9095", "", 401),
+        (TOKEN, "/l/x", "evil.example", "", 200),
+        (TOKEN, "/pagerduty", "evil.example", "", 200),
+    ],
+)
+async def test_who_may_ask(token: str, path: str, host: str, authorization: str, status: int) -> None:
+    asker = Asker(Guard(PlainTextResponse("in"), token, "https://pages.example"))
+    answer = await asker.get(path, host=host, authorization=authorization)
+    assert (status, "no-store", "nosniff") == (
+        answer.status, answer.headers["cache-control"], answer.headers["x-content-type-options"],
+    )  # fmt: skip
 
 
 # -- time

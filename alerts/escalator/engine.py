@@ -102,7 +102,8 @@ class Engine:
 
     def now(self) -> float:
         """As the due times in the state mean it: by the steady clock since the last reading that was applied."""
-        return self.reading.wall + (self._clock.steady() - self.reading.steady)
+        reading = self.reading
+        return reading.wall + (self._clock.steady() - reading.steady)
 
     def _run(self, events: Iterable[Event], reading: Reading) -> list[Action]:
         done: list[Action] = []

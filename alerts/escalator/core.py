@@ -63,8 +63,9 @@ ABSENT_SECONDS = 180.0
 TEST_RETRY_SECONDS = 15.0
 # After one that did not come back the next follows sooner.
 TEST_AGAIN_SECONDS = 300.0
-# Series that a page remembers; beyond, one that comes back counts as new.
-KNOWN_MAX = 1000
+# Series that a page remembers; beyond, one that comes back counts as new. Twice what a message may hold: what is repeated
+# must not be new.
+KNOWN_MAX = 10_000
 BY_ALERTMANAGER = "Alertmanager (silenced or inhibited)"
 
 

@@ -25,7 +25,7 @@ from alerts.escalator.events import (
     Verified,
     WatchdogHeard,
 )
-from alerts.escalator.intake import policy_name, subject_of
+from alerts.escalator.intake import ALERTS_MAX, policy_name, subject_of
 from alerts.escalator.policy import Level, Policy, Target
 from alerts.escalator.state import Kind, Page, Setup, State, begin
 
@@ -124,6 +124,13 @@ def test_another_series_of_an_acknowledged_page_opens_a_new_one_and_a_known_one_
     assert new == story.page().key != old
     assert [(20, "resolve ann pagerduty"), (20, "trigger ann pagerduty")] == [each for each in told(story) if each[0] == 20]
     assert "acknowledged" == story.page().state
+
+
+def test_the_largest_message_that_is_repeated_holds_nothing_new() -> None:
+    large = replace(BURST, members=tuple(f"{number:04}" for number in range(ALERTS_MAX)))
+    story = Story().at(0, large)
+    story.at(10, Acknowledge(story.page().key, "ann")).at(20, large)
+    assert [(0, "trigger ann pagerduty"), (10, "acknowledge ann pagerduty")] == told(story)
 
 
 def test_a_policy_that_wants_an_acknowledgement_goes_on_though_the_alert_is_over() -> None:

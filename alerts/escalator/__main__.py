@@ -2,16 +2,11 @@
 
 import argparse
 import asyncio
-import contextlib
 import os
-import signal
-import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import uvicorn
 
 from alerts.escalator import policy, settings
 from alerts.escalator.access import RefusedToStart, check_start
@@ -19,59 +14,21 @@ from alerts.escalator.alertmanager import Alertmanager
 from alerts.escalator.api import app
 from alerts.escalator.channels import Channel, Console, Log, configured
 from alerts.escalator.clock import Clock
-from alerts.escalator.core import Setup
 from alerts.escalator.engine import Engine
 from alerts.escalator.links import secret_of
 from alerts.escalator.policy import InvalidPolicy, in_force
 from alerts.escalator.service import Service
 from alerts.escalator.settings import EscalatorSettings, InvalidSetting
+from alerts.escalator.state import Setup
 from alerts.escalator.store import FolderInUse, Sqlite, WrongLayout
 from alerts.escalator.words import Message
 from telemetry.log import Logger
 from telemetry.personal_data import mask
 from telemetry.process import Telemetry
+from telemetry.serving import serve
 from telemetry.settings import TelemetrySettings
 
 EXIT_REFUSED = 2
-DRAIN_SECONDS_MAX = 2
-
-
-class _Server(uvicorn.Server):
-    """uvicorn that leaves signals to `_serve`, so that a drain ends with exit code 0, and says when it serves."""
-
-    def __init__(self, config: uvicorn.Config, serves: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._serves = serves
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if not self.should_exit:
-            self._serves()
-
-
-async def _serve(service: Service, host: str, port: int, telemetry: Telemetry) -> None:
-    config = uvicorn.Config(
-        app(service), host=host, port=port, log_config=None, access_log=False, server_header=False, ws="none",
-        timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
-    )  # fmt: skip
-
-    def serves() -> None:
-        telemetry.set_ready(True)
-        telemetry.log.info("escalator serves", address=f"http://{host}:{port}/", said=service.health()["said"])
-
-    def stop() -> None:
-        telemetry.set_ready(False)
-        server.should_exit = True
-
-    server = _Server(config, serves)
-    loop = asyncio.get_running_loop()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, stop)
-    await server.serve()
 
 
 def channels_of(env: Mapping[str, str], chosen: EscalatorSettings, log: Logger) -> dict[str, Channel]:
@@ -133,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     service.begin()
     try:
-        asyncio.run(_serve(service, given.host, given.port, telemetry))
+        asyncio.run(serve(app(service), given.host, given.port, telemetry, said=service.health()["said"]))
     finally:
         service.end()
         # A sender may still write down what became of its message: SQLite must not be closed under it.

@@ -6,15 +6,14 @@
 - PagerDuty's webhook comes from outside, and is known by its signature.
 """
 
-import hmac
-import ipaddress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-TOKEN_CHARS_MIN = 16
+from telemetry.serving import TOKEN_CHARS_MIN, bears, host_name, is_loopback
+
 # What comes to these is signed.
 LINKS, PAGERDUTY = "/l/", "/pagerduty"
 _HEADERS = {
@@ -42,15 +41,6 @@ def check_start(host: str, token: str) -> None:
         raise RefusedToStart(f"SPILLWAY_ESCALATOR_TOKEN is shorter than {TOKEN_CHARS_MIN} characters: take a longer one")
 
 
-def is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 class Guard:
     def __init__(self, app: ASGIApp, token: str, links: str) -> None:
         self._app, self._token = app, token
@@ -74,16 +64,14 @@ class Guard:
         headers, path = Headers(scope=scope), scope["path"]
         if path == PAGERDUTY:
             return None
-        host = headers.get("host", "")
-        name = host if host.endswith("]") else host.rsplit(":", 1)[0]
+        name = host_name(headers.get("host", ""))
         if not self._token and not is_loopback(name) and name != self._links_host:
             return PlainTextResponse(
                 "the escalator answers to loopback names only; set SPILLWAY_ESCALATOR_LINKS to add one\n", 421
             )
         if path.startswith(LINKS):
             return None
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if self._token and not (scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token.encode())):
+        if self._token and not bears(headers.get("authorization", ""), self._token):
             return PlainTextResponse("a token is required: Authorization: Bearer\n", 401, {"www-authenticate": "Bearer"})
         if scope["method"] == "POST" and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return PlainTextResponse("send JSON, with content-type: application/json\n", 415)

@@ -5,8 +5,9 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from alerts.escalator.core import TEST_PAGE, Verified
+from alerts.escalator.events import Verified
 from alerts.escalator.intake import TEST_LABEL, InvalidMessage, verified_of
+from alerts.escalator.state import TEST_PAGE
 from alerts.escalator.words import iso
 
 ANSWER_SECONDS_MAX = 5.0

@@ -13,12 +13,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from alerts.escalator.access import Guard
-from alerts.escalator.core import Page
 from alerts.escalator.engine import NotDurable
 from alerts.escalator.heard import is_signed
 from alerts.escalator.intake import InvalidMessage
 from alerts.escalator.links import BadLink, Link, read
 from alerts.escalator.service import STATES, Service
+from alerts.escalator.state import Page
 from alerts.escalator.words import next_words, title_of, utc
 
 BODY_BYTES_MAX = 16 << 20

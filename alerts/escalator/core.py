@@ -2,7 +2,7 @@
 
     state, actions = step(state, Firing(...), now, setup)
 
-Rules.
+What it knows is in `state.py`, what it hears and wants done in `events.py`, when it must look again in `due.py`. Rules.
 - **A page** is one opening of one alert name in one of Alertmanager's groups. While it is open, levels follow each other: level
   1 at once, the next when `acknowledge_seconds` of the one before have passed, then all again, `repeat` times. Acknowledged,
   nothing follows; resolved, everybody who was told is told that, too. What fires again after that is a new page with a new key.
@@ -16,24 +16,41 @@ Rules.
   were missed are told at once, up to the end of the round; the next round keeps its distance.
 - **A channel refuses** after a permanent refusal, or failures in a row. Then the next level is due at once for every page whose
   level reached nobody else, and a page `PagerRefusing` goes out by all other channels. Notes are retried meanwhile, with full
-  jitter.
+  jitter. A channel that a new process no longer has is told nothing more.
 - **A dead man's switch**: `Watchdog` must be heard, and Prometheus must have renewed it; else the page `MonitorBlind` is
   opened. While blind, "resolved" is not believed: Alertmanager also says so of alerts that Prometheus no longer sends.
 - **A resolve that got lost**: `Verified` says what Alertmanager has; a page whose series it no longer has is over, after a
   while. One that is silenced there counts as acknowledged until the silence ends.
 """
 
-import hashlib
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
-from alerts.escalator.policy import DEFAULT, TICKET, Level, Policy, Target, reaches_a_person
+from alerts.escalator.due import RETRY_SECONDS_MAX, believed_at, deadman_due_at, must_be_acknowledged, retry_pause_seconds_max
+from alerts.escalator.events import (
+    Acknowledge,
+    Action,
+    Closed,
+    Event,
+    Firing,
+    Outcome,
+    PathTestPosted,
+    PathTestReturned,
+    PostTest,
+    Record,
+    ResolveByHand,
+    Resolved,
+    Restarted,
+    Said,
+    Stepped,
+    Tick,
+    Verified,
+    WatchdogHeard,
+)
+from alerts.escalator.policy import DEFAULT, Level, Target, reaches_a_person
+from alerts.escalator.state import BLIND, NEVER, PAGER_REFUSING, TEST_PAGE, Channel, Kind, Note, Page, Setup, State
 
-Kind = Literal["trigger", "acknowledge", "resolve", "test"]
-
-RETRY_SECONDS_FIRST, RETRY_SECONDS_MAX = 1.0, 60.0
 # About four hours of retries; then the note is given up, and counted.
 ATTEMPTS_MAX = 500
 # So many failures in a row, over so long, and a channel counts as refusing: a hiccup wakes nobody else.
@@ -42,301 +59,14 @@ REFUSING_FAILURES, REFUSING_SECONDS = 3, 15.0
 LATE_SECONDS = 1.0
 # Alertmanager may have been restarted and know nothing until Prometheus sends again, once a minute.
 ABSENT_SECONDS = 180.0
-# After blindness rules need so long to fire again, if there is reason.
-SIGHT_SECONDS = 300.0
-# Prometheus sends an alert again once a minute, seen with the next look at Alertmanager: so much later than being heard.
-RENEWAL_SECONDS = 30.0
 # A test page that could not be handed to Alertmanager is tried again.
 TEST_RETRY_SECONDS = 15.0
 # After one that did not come back the next follows sooner.
 TEST_AGAIN_SECONDS = 300.0
-# A time that does not come.
-NEVER = 1e12
-# Series that a page remembers; beyond, one that comes back counts as new.
-KNOWN_MAX = 1000
+# Series that a page remembers; beyond, one that comes back counts as new. Twice what a message may hold: what is repeated
+# must not be new.
+KNOWN_MAX = 10_000
 BY_ALERTMANAGER = "Alertmanager (silenced or inhibited)"
-BLIND, PAGER_REFUSING, TEST_PAGE, WATCHDOG = "MonitorBlind", "PagerRefusing", "TestPage", "Watchdog"
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    # Also PagerDuty's dedup_key.
-    key: str
-    # Alert name and group: what opens a new page when this one is resolved.
-    subject: str
-    alert: str
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    policy: str
-    opened_at: float
-    # When the alert began, by Alertmanager.
-    starts_at: float
-    state: Literal["open", "acknowledged", "resolved"] = "open"
-    acknowledged_at: float | None = None
-    acknowledged_by: str = ""
-    resolved_at: float | None = None
-    resolved_by: str = ""
-    # From 1; grows with each time that all levels begin again.
-    round: int = 1
-    last_round: int = 1
-    # The level that was told last, from 1; 0: none yet.
-    level: int = 0
-    # When the next level is told; None: nothing follows.
-    due_at: float | None = None
-    # Whether somebody got a message of this level.
-    reached: bool = False
-    # Fingerprints: of the series that fire now, and of all that ever did in this page. Empty: the escalator's own page.
-    members: tuple[str, ...] = ()
-    known: tuple[str, ...] = ()
-    # When Alertmanager said that it is over, if that is not acted upon yet.
-    cleared_at: float | None = None
-    # Since when Alertmanager does not have it.
-    absent_at: float | None = None
-    # Who was told, so who must hear of the rest.
-    told: tuple[Target, ...] = ()
-    # The channel that this page is about, and so does not go to.
-    avoid: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """One message to one person by one channel."""
-
-    # The idempotence key: equal over retries and restarts.
-    id: str
-    key: str
-    kind: Kind
-    round: int
-    level: int
-    who: str
-    channel: str
-    created_at: float
-    next_at: float
-    attempts: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """How a channel fares."""
-
-    failures: int = 0
-    failing_since: float | None = None
-    refusing: bool = False
-    last_ok_at: float | None = None
-    last_error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Deadman:
-    # Since when it is expected.
-    since: float
-    # When `Watchdog` was last delivered here.
-    heard_at: float | None = None
-    # What Alertmanager says of when Prometheus sent it last, and when we saw that change.
-    mark: str = ""
-    mark_at: float | None = None
-    late: bool = False
-    # When it was last back.
-    back_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PathTest:
-    next_at: float
-    id: int = 0
-    state: Literal["never", "waiting", "ok", "late"] = "never"
-    sent_at: float | None = None
-    # When to hand it to Alertmanager once more; None: it has it.
-    again_at: float | None = None
-    returned_at: float | None = None
-    # From sending it to its return, and until the pager had it.
-    seconds: float | None = None
-    pager_seconds: float | None = None
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    deadman: Deadman
-    test: PathTest
-    # Pages that are not over, and those that somebody must still be told of.
-    pages: Mapping[str, Page] = field(default_factory=dict)
-    # The open page of a subject.
-    subjects: Mapping[str, str] = field(default_factory=dict)
-    outbox: Mapping[str, Note] = field(default_factory=dict)
-    channels: Mapping[str, Channel] = field(default_factory=dict)
-    # Pages that were ever opened: makes keys unique.
-    opened: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What does not change while the process runs."""
-
-    policies: Mapping[str, Policy]
-    # By channel, what it can be told.
-    tells: Mapping[str, frozenset[Kind]]
-    console: str = ""
-    deadman_late_seconds: float = 100.0
-    deadman_grace_seconds: float = 180.0
-    # 0: no test pages.
-    test_every_seconds: float = 3600.0
-    test_late_seconds: float = 120.0
-    test_first_seconds: float = 60.0
-
-    def policy_of(self, page: Page) -> Policy:
-        if page.avoid:
-            return self._around(page.avoid)
-        return self.policies.get(page.policy) or self.policies[DEFAULT]
-
-    def _around(self, refusing: str) -> Policy:
-        """Everybody by every other channel, as often as the default policy says."""
-        default = self.policies[DEFAULT]
-        targets = tuple(Target("on-call", name) for name in self.tells if name != refusing)
-        return replace(default, levels=(Level(targets, default.levels[0].acknowledge_seconds),))
-
-
-# -- events
-
-
-@dataclass(frozen=True, slots=True)
-class Firing:
-    """A group's alerts of one name, as Alertmanager sends them, at first and again and again."""
-
-    subject: str
-    alert: str
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    policy: str
-    starts_at: float
-    members: tuple[str, ...] = ()
-    # Not all series are in the message: those that are missing may still fire.
-    partial: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    subject: str
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
-    key: str
-    who: str
-
-
-@dataclass(frozen=True, slots=True)
-class ResolveByHand:
-    key: str
-    who: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a channel made of a note. `retry`: it may take it later. `refused`: never."""
-
-    note: str
-    channel: str
-    result: Literal["ok", "retry", "refused"]
-    detail: str = ""
-    retry_after_seconds: float = 0.0
-    # 0 to 1, by chance: how much of the longest pause to wait.
-    jitter: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class WatchdogHeard:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """What Alertmanager has: by fingerprint, whether it is silenced or inhibited; and when Prometheus renewed `Watchdog`."""
-
-    active: Mapping[str, bool]
-    mark: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PathTestPosted:
-    id: int
-    # Empty: Alertmanager took it.
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PathTestReturned:
-    id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stepped:
-    """The wall clock was set, by so many seconds."""
-
-    by_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Restarted:
-    """The process begins, after it was down for so long; meanwhile the wall clock was set by so much."""
-
-    down_seconds: float
-    stepped_seconds: float = 0.0
-
-
-Event = (
-    Firing | Resolved | Acknowledge | ResolveByHand | Tick | Outcome | WatchdogHeard | Verified | PathTestPosted
-    | PathTestReturned | Stepped | Restarted
-)  # fmt: skip
-
-
-# -- actions
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What became of a note: for the page's history."""
-
-    note: Note
-    at: float
-    outcome: Literal["delivered", "retrying", "refused", "given up", "dropped"]
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """This page is over: for the history."""
-
-    page: Page
-
-
-@dataclass(frozen=True, slots=True)
-class PostTest:
-    """Hand this test page to Alertmanager."""
-
-    id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A log line."""
-
-    event: str
-    facts: Mapping[str, object]
-
-
-Action = Record | Closed | PostTest | Said
-
-
-def begin(now: float, setup: Setup) -> State:
-    """The state of an escalator that never ran before."""
-    first = now + setup.test_first_seconds if setup.test_every_seconds else NEVER
-    return State(Deadman(now), PathTest(first))
 
 
 def step(
@@ -348,73 +78,6 @@ def step(
     turn.catch_up()
     after = turn.state()
     return (state if after == state else after), tuple(turn.actions)
-
-
-def sendable(state: State, now: float, busy: Iterable[tuple[str, str]]) -> list[Note]:
-    """Notes to send now.
-
-    `busy`: pages and channels with a note under way; another of the same waits for its end, so that PagerDuty never hears
-    "resolved" before "trigger".
-    """
-    taken = set(busy)
-    found = []
-    for note in sorted(state.outbox.values(), key=_turn):
-        if note.next_at <= now and (note.key, note.channel) not in taken:
-            taken.add((note.key, note.channel))
-            found.append(note)
-    return found
-
-
-def next_at(state: State, setup: Setup, busy: Iterable[tuple[str, str]] = ()) -> float:
-    """When something is due by itself, without the notes that wait for the end of one under way (`busy`, as for `sendable`)."""
-    taken = set(busy)
-    due = [page.due_at for page in state.pages.values() if page.due_at is not None]
-    due += [note.next_at for note in state.outbox.values() if (note.key, note.channel) not in taken]
-    due += [state.test.next_at]
-    if state.test.again_at is not None:
-        due.append(state.test.again_at)
-    if state.test.state == "waiting" and state.test.sent_at is not None:
-        due.append(state.test.sent_at + setup.test_late_seconds)
-    if not state.deadman.late:
-        due.append(deadman_due_at(state.deadman, setup))
-    else:
-        return min(due)
-    due += [_believed_at(state, page, setup) for page in state.pages.values() if page.cleared_at is not None]
-    return min(due)
-
-
-def deadman_due_at(deadman: Deadman, setup: Setup) -> float:
-    """When it counts as late."""
-    if deadman.heard_at is None:
-        return deadman.since + setup.deadman_grace_seconds
-    signs = [deadman.heard_at] if deadman.mark_at is None else [deadman.heard_at, deadman.mark_at + RENEWAL_SECONDS]
-    return min(signs) + setup.deadman_late_seconds
-
-
-def subject_of(alert: str, group: Mapping[str, str]) -> str:
-    """Alert name, and a digest of the group's labels."""
-    text = "\0".join(f"{name}\0{group[name]}" for name in sorted(group))
-    return f"{alert}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def retry_pause_seconds_max(attempts: int) -> float:
-    return min(RETRY_SECONDS_MAX, RETRY_SECONDS_FIRST * 2.0 ** min(attempts - 1, 16))
-
-
-def _turn(note: Note) -> tuple[int, float, str]:
-    """What was never tried comes first: a further level must not wait behind the retries of the ones before."""
-    return note.attempts, note.next_at, note.id
-
-
-def _believed_at(state: State, page: Page, setup: Setup) -> float:
-    """When "resolved" that was not acted upon is, if sight lasts. Infinite: a person must acknowledge first."""
-    if page.cleared_at is None or page.state == "resolved" or must_be_acknowledged(page, setup):
-        return math.inf
-    return page.cleared_at if state.deadman.back_at is None else max(page.cleared_at, state.deadman.back_at) + SIGHT_SECONDS
-
-
-def must_be_acknowledged(page: Page, setup: Setup) -> bool:
-    return page.state == "open" and not setup.policy_of(page).stop_on_resolve
 
 
 class Turn:
@@ -573,11 +236,10 @@ class Turn:
         for page in list(self.pages.values()):
             if page.due_at is not None and page.due_at <= self.now:
                 self.escalate(page)
-            elif page.cleared_at is not None and not self.deadman.late and self.now >= self.believed_at(page):
+            elif (
+                page.cleared_at is not None and not self.deadman.late and self.now >= believed_at(self.deadman, page, self.setup)
+            ):
                 self.close(page.key, "")
-
-    def believed_at(self, page: Page) -> float:
-        return _believed_at(State(self.deadman, self.test), page, self.setup)
 
     def escalate(self, page: Page) -> None:
         """Tell the level that is due, and what else is due by now."""
@@ -626,6 +288,15 @@ class Turn:
             self.actions.append(Record(note, self.now, "dropped", why))
 
     # -- channels
+
+    def leave_out_channels_that_are_gone(self) -> None:
+        """The new process has no such channel: what waits for it would wait for ever, and so would its refusal."""
+        for note in [note for note in self.outbox.values() if note.channel not in self.setup.tells]:
+            del self.outbox[note.id]
+            self.actions.append(Record(note, self.now, "dropped", "its channel is no longer configured"))
+        for name in sorted(self.channels.keys() - self.setup.tells.keys()):
+            del self.channels[name]
+            self.resolve_own(f"{PAGER_REFUSING}-{name}")
 
     def outcome(self, event: Outcome) -> None:
         note = self.outbox.get(event.note)
@@ -823,6 +494,7 @@ class Turn:
             self.test = replace(test, sent_at=_moved(test.sent_at, down_seconds), again_at=self.now)
         elif test.next_at > self.now + self.setup.test_every_seconds:
             self.test = replace(test, next_at=self.now + self.setup.test_first_seconds)
+        self.leave_out_channels_that_are_gone()
 
     def move_deadman(self, by: float) -> None:
         deadman = self.deadman
@@ -836,11 +508,3 @@ class Turn:
 
 def _moved(at: float | None, by: float) -> float | None:
     return None if at is None else at + by
-
-
-def policy_name(labels: Mapping[str, str]) -> str:
-    """Which policy an alert takes: tickets do not escalate, unless they name a policy of their own."""
-    named = labels.get("policy", "")
-    if labels.get("severity") == "ticket":
-        return named if named and named != DEFAULT else TICKET
-    return named or DEFAULT

@@ -11,25 +11,10 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from alerts.escalator.clock import Clock, Reading, since
-from alerts.escalator.core import (
-    Action,
-    Closed,
-    Event,
-    Note,
-    Outcome,
-    PostTest,
-    Record,
-    Restarted,
-    Said,
-    Setup,
-    State,
-    Stepped,
-    Tick,
-    begin,
-    next_at,
-    sendable,
-    step,
-)
+from alerts.escalator.core import step
+from alerts.escalator.due import next_at, sendable
+from alerts.escalator.events import Action, Closed, Event, Outcome, PostTest, Record, Restarted, Said, Stepped, Tick
+from alerts.escalator.state import Note, Setup, State, begin
 from alerts.escalator.store import Store
 
 # So often the time is written though nothing happened: a restart knows how long it was down to that.
@@ -39,7 +24,11 @@ Step = Callable[[State, Event, float, Setup], tuple[State, tuple[Action, ...]]]
 
 
 class NotDurable(Exception):
-    """It is applied, but the disk refused: bring it again."""
+    """It is applied, but the disk refused: bring it again. `actions` are to be done all the same."""
+
+    def __init__(self, why: str, actions: Sequence[Action]) -> None:
+        super().__init__(why)
+        self.actions = actions
 
 
 class Engine:
@@ -78,9 +67,10 @@ class Engine:
             due = abs(reading.steady - self._committed_at) >= HEARTBEAT_SECONDS
             if self.state is not before or self._history or due or self.not_durable:
                 self._commit(reading)
+            wanted: list[Action] = [each for each in actions if isinstance(each, PostTest | Said)]
             if self.not_durable:
-                raise NotDurable(self.not_durable)
-            return [each for each in actions if isinstance(each, PostTest | Said)]
+                raise NotDurable(self.not_durable, wanted)
+            return wanted
 
     def tick(self) -> list[Action]:
         """Raises: NotDurable."""
@@ -112,7 +102,8 @@ class Engine:
 
     def now(self) -> float:
         """As the due times in the state mean it: by the steady clock since the last reading that was applied."""
-        return self.reading.wall + (self._clock.steady() - self.reading.steady)
+        reading = self.reading
+        return reading.wall + (self._clock.steady() - reading.steady)
 
     def _run(self, events: Iterable[Event], reading: Reading) -> list[Action]:
         done: list[Action] = []

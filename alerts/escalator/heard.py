@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import json
 
-from alerts.escalator.core import Acknowledge, Event, ResolveByHand
+from alerts.escalator.events import Acknowledge, Event, ResolveByHand
 from alerts.escalator.intake import InvalidMessage
 
 

@@ -6,23 +6,15 @@ Source: Prometheus documentation, "Alertmanager configuration", webhook_config. 
 - What the message left out (`truncatedAlerts`) may still fire: such a message opens pages and ends none.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from alerts.escalator.core import (
-    TEST_PAGE,
-    WATCHDOG,
-    Event,
-    Firing,
-    PathTestReturned,
-    Resolved,
-    Verified,
-    WatchdogHeard,
-    policy_name,
-    subject_of,
-)
+from alerts.escalator.events import Event, Firing, PathTestReturned, Resolved, Verified, WatchdogHeard
+from alerts.escalator.policy import DEFAULT, TICKET
+from alerts.escalator.state import TEST_PAGE, WATCHDOG
 
 ALERTS_MAX = 5000
 TEXT_CHARS_MAX = 4000
@@ -127,3 +119,17 @@ def _time(told: Any, where: str) -> float:
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     except ValueError as exc:
         raise InvalidMessage(f"{where}.startsAt is {told!r}: a time as 2026-11-26T04:00:00Z") from exc
+
+
+def subject_of(alert: str, group: Mapping[str, str]) -> str:
+    """Alert name, and a digest of the group's labels."""
+    text = "\0".join(f"{name}\0{group[name]}" for name in sorted(group))
+    return f"{alert}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def policy_name(labels: Mapping[str, str]) -> str:
+    """Which policy an alert takes: tickets do not escalate, unless they name a policy of their own."""
+    named = labels.get("policy", "")
+    if labels.get("severity") == "ticket":
+        return named if named and named != DEFAULT else TICKET
+    return named or DEFAULT

@@ -9,33 +9,22 @@ no other; one asks Alertmanager what it has and posts test pages. Rules.
 import contextlib
 import random
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from alerts.escalator import heard
 from alerts.escalator.alertmanager import Alertmanager, Unanswered
 from alerts.escalator.channels import Channel, Sent
-from alerts.escalator.core import (
-    Acknowledge,
-    Action,
-    Event,
-    Note,
-    Outcome,
-    Page,
-    PathTestPosted,
-    PostTest,
-    ResolveByHand,
-    Said,
-    Verified,
-    deadman_due_at,
-)
-from alerts.escalator.core import Channel as Fares
+from alerts.escalator.due import deadman_due_at
 from alerts.escalator.engine import Engine, NotDurable
+from alerts.escalator.events import Acknowledge, Action, Event, Outcome, PathTestPosted, PostTest, ResolveByHand, Said, Verified
 from alerts.escalator.intake import events_of
 from alerts.escalator.links import Link, LinkAction, sign
 from alerts.escalator.policy import reaches_a_person
 from alerts.escalator.settings import EscalatorSettings
+from alerts.escalator.state import Channel as Fares
+from alerts.escalator.state import Note, Page
 from alerts.escalator.store import Sqlite
 from alerts.escalator.words import message, next_words
 from telemetry import metrics as m
@@ -225,15 +214,21 @@ class Service:
             with self._survive("escalator can't go on, tries again"):
                 self._wake.wait(min(WAIT_SECONDS_MAX, max(WAIT_SECONDS_MIN, self.engine.wait_seconds())))
                 self._wake.clear()
-                self._apply()
-                with self.engine.lock:
-                    for note in self.engine.take(self._free):
-                        self._under_way[note.channel] += 1
-                        self._pools[note.channel].submit(self._send, note)
+                try:
+                    self._apply()
+                finally:
+                    # A disk that refuses keeps no page back.
+                    self._hand_out()
                 if self.engine.now() >= forget_at:
                     forget_at = self.engine.now() + FORGET_SECONDS
                     with self.engine.lock:
                         self._store.forget(self.engine.now())
+
+    def _hand_out(self) -> None:
+        with self.engine.lock:
+            for note in self.engine.take(self._free):
+                self._under_way[note.channel] += 1
+                self._pools[note.channel].submit(self._send, note)
 
     def _every_verify(self) -> None:
         answers = True
@@ -260,7 +255,7 @@ class Service:
         self._metrics.counter(m.ESCALATOR_NOTIFICATIONS, channel=note.channel, outcome=sent.result).inc()
         outcome = Outcome(note.id, note.channel, sent.result, sent.detail, sent.retry_after_seconds, self._random.random())
         with self._survive("an outcome is not durable"):
-            self._do(self.engine.done(outcome))
+            self._carry_out(lambda: self.engine.done(outcome))
         with self.engine.lock:
             self._under_way[note.channel] -= 1
         self._wake.set()
@@ -277,9 +272,17 @@ class Service:
         return self._channels[note.channel].send(message(note, page, self.engine.setup, *links))
 
     def _apply(self, *events: Event) -> None:
-        self._do(self.engine.apply(*events) if events else self.engine.tick())
+        self._carry_out(lambda: self.engine.apply(*events) if events else self.engine.tick())
         if events:
             self._wake.set()
+
+    def _carry_out(self, change: Callable[[], Sequence[Action]]) -> None:
+        """Raises: NotDurable: what it wants done is done all the same."""
+        try:
+            self._do(change())
+        except NotDurable as exc:
+            self._do(exc.actions)
+            raise
 
     def _do(self, actions: Sequence[Action]) -> None:
         for action in actions:

@@ -19,8 +19,9 @@ from typing import Any, Protocol, TypeVar
 import orjson
 
 from alerts.escalator.clock import Reading
-from alerts.escalator.core import Channel, Closed, Deadman, Note, Page, PathTest, Record, State
+from alerts.escalator.events import Closed, Record
 from alerts.escalator.policy import Target
+from alerts.escalator.state import Channel, Deadman, Note, Page, PathTest, State
 
 LAYOUT = 1
 KEEP_SECONDS = 90 * 86_400.0

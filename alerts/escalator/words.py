@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from alerts.escalator.core import Kind, Note, Page, Setup
+from alerts.escalator.state import Kind, Note, Page, Setup
 
 SUMMARY_CHARS_MAX = 1024
 Severity = Literal["critical", "warning", "info"]

@@ -2,66 +2,23 @@
 
 import argparse
 import asyncio
-import contextlib
 import os
-import signal
-import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-import uvicorn
 
 from dashboards.console.access import RefusedToStart, check_start
 from dashboards.console.app import ConsoleSettings, console
 from dashboards.console.runbooks import FOLDER as RUNBOOK_FOLDER
 from dashboards.queries import JSON_FOLDER
 from telemetry.process import Telemetry
+from telemetry.serving import serve
 from telemetry.settings import TelemetrySettings
 
 TOKEN_VARIABLE = "SPILLWAY_CONSOLE_TOKEN"
 # The escalator asks for it where it listens to more than this machine.
 ESCALATOR_TOKEN_VARIABLE = "SPILLWAY_ESCALATOR_TOKEN"
 EXIT_REFUSED = 2
-DRAIN_SECONDS_MAX = 2
-
-
-class _Server(uvicorn.Server):
-    """uvicorn that leaves signals to `_serve`, so that a drain ends with exit code 0, and says when it serves."""
-
-    def __init__(self, config: uvicorn.Config, serves: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._serves = serves
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if not self.should_exit:
-            self._serves()
-
-
-async def _serve(settings: ConsoleSettings, telemetry: Telemetry) -> None:
-    config = uvicorn.Config(
-        console(settings), host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False,
-        ws="none", timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
-    )  # fmt: skip
-
-    def serves() -> None:
-        telemetry.set_ready(True)
-        telemetry.log.info("console serves", address=f"http://{settings.host}:{settings.port}/")
-
-    def stop() -> None:
-        telemetry.set_ready(False)
-        server.should_exit = True
-
-    server = _Server(config, serves)
-    loop = asyncio.get_running_loop()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, stop)
-    await server.serve()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     endpoint = TelemetrySettings(otlp_endpoint=os.environ.get("SPILLWAY_TELEMETRY_OTLP_ENDPOINT", ""))
     telemetry = Telemetry.begin("console", os.environ.get("SPILLWAY_WORKER", "console"), endpoint, health_port=chosen.health_port)
     try:
-        asyncio.run(_serve(settings, telemetry))
+        asyncio.run(serve(console(settings), settings.host, settings.port, telemetry))
     finally:
         telemetry.end()
     return 0

@@ -8,7 +8,6 @@ constant time.
 
 import hashlib
 import hmac
-import ipaddress
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote
 
@@ -16,9 +15,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from telemetry.serving import TOKEN_CHARS_MIN, bears, host_name, is_loopback
+
 COOKIE = "spillway_console"
 COOKIE_SECONDS = 12 * 3600
-TOKEN_CHARS_MIN = 16
 # Asked by probes and by the login page itself.
 OPEN_PATHS = ("/healthz", "/readyz", "/login")
 OPEN_PREFIX = "/static/"
@@ -35,15 +35,6 @@ SECURITY_HEADERS = {
 
 class RefusedToStart(Exception):
     """The console would be open to others; the text says what to do."""
-
-
-def is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def check_start(host: str, token: str) -> None:
@@ -71,8 +62,7 @@ def is_same(given: str, wanted: str) -> bool:
 def may_enter(token: str, authorization: str, cookie_header: str) -> bool:
     if not token:
         return True
-    scheme, _, given = authorization.partition(" ")
-    if scheme.lower() == "bearer" and is_same(given.strip(), token):
+    if bears(authorization, token):
         return True
     try:
         cookie = SimpleCookie(cookie_header).get(COOKIE)
@@ -83,7 +73,7 @@ def may_enter(token: str, authorization: str, cookie_header: str) -> bool:
 
 def host_fits(host_header: str, bound_host: str, token: str) -> bool:
     """Whether this name may be used for the console. With a token any may: a stranger's page has no cookie."""
-    name = host_header.rsplit(":", 1)[0] if not host_header.endswith("]") else host_header
+    name = host_name(host_header)
     return bool(token) or is_loopback(name) or name == bound_host
 
 

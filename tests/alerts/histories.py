@@ -3,230 +3,46 @@ that are ill, a process that is killed at any moment, a clock that is set.
 
 The real engine and core run, on a store in memory that keeps what was committed and nothing else. Time is true time in seconds
 from the history's begin; the engine sees a wall clock and a steady one that are made of it. What happened is written down as an
-outsider sees it, and `judge.py` convicts from that alone. `python -m tests.alerts.histories --seed 7` tells one history.
-
-What may happen:
-- one to three groups of alerts, each firing several times, with repeats, messages that come late, twice or (a resolve) never;
-- another series that joins; a silence; the process or Alertmanager's messages away for minutes;
-- SIGKILL before or after any commit, after a channel took a message and before that is written, or at any time; a reboot;
-- the wall clock set forwards or back by up to a day, at any time, also while the process is down; slewing up to 500 ppm;
-- channels that refuse, hang, take a message and lose the answer, or refuse for good.
+outsider sees it (`history_seen.py`), and `judge.py` convicts from that alone. What may happen: `history_plan.py`.
+`python -m tests.alerts.histories --seed 7` tells one history.
 """
 
 import argparse
 import heapq
 import json
-import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from alerts.escalator.clock import Clock, Reading
-from alerts.escalator.core import (
-    BLIND,
+from alerts.escalator.core import Turn, step
+from alerts.escalator.engine import HEARTBEAT_SECONDS, Engine
+from alerts.escalator.events import (
     Acknowledge,
     Closed,
     Event,
     Firing,
-    Note,
     Outcome,
     Record,
     ResolveByHand,
     Resolved,
-    Setup,
-    State,
     Tick,
-    Turn,
     Verified,
     WatchdogHeard,
-    step,
 )
-from alerts.escalator.engine import HEARTBEAT_SECONDS, Engine
-from alerts.escalator.policy import Level, Policy, Target, reaches_a_person
+from alerts.escalator.policy import Policy, reaches_a_person
+from alerts.escalator.state import BLIND, Note, Setup, State
 from alerts.escalator.store import Memory, Sqlite
+from tests.alerts.history_plan import CHANNELS, Ill, Kill, plan_of
+from tests.alerts.history_seen import Attempt, Life, Seen
+from tests.alerts.judge import judge
 
-Ill = Literal["ok", "later", "hang", "lost", "never"]
-CHANNELS = ("pagerduty", "slack", "email", "log")
 GROUP_SECONDS, VERIFY_SECONDS, WATCHDOG_SECONDS = 5.0, 60.0, 60.0
-# Until Prometheus has sent everything again.
-FORGOTTEN_SECONDS_MAX = 110.0
 RESEND_SECONDS, PERSON_AGAIN_SECONDS, HANG_SECONDS = 7.0, 4.0, 8.0
-# At the end all is well for so long.
-HEALED_SECONDS = 200.0
-HEALED_VERIFYING_SECONDS = 620.0
 LATENESS_SECONDS = 0.7
-DAY = 86_400.0
-# The hours in which Europe and America change their clocks, and some other ones.
-BEGINS = (1_792_889_990.0, 1_793_512_790.0, 1_774_745_990.0, 1_772_953_190.0, 1_795_664_000.0)
 
 
 class Killed(BaseException):
     """SIGKILL."""
-
-
-@dataclass(frozen=True, slots=True)
-class Burst:
-    """An alert's group fires from `at` to `until`; `joins_at`: another series with it."""
-
-    subject: str
-    at: float
-    until: float
-    joins_at: float | None
-    resolve_lost: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Illness:
-    channel: str
-    at: float
-    until: float
-    how: Ill
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """At a time; or at the nth commit, before or after it; or at the nth message that a channel took."""
-
-    where: Literal["time", "before", "after", "took"]
-    at: float
-    down_seconds: float
-    reboot: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    policy: Policy
-    # Until then things happen; afterwards all is well, so that every retry has its turn.
-    busy_until: float
-    ends_at: float
-    bursts: tuple[Burst, ...]
-    illnesses: tuple[Illness, ...]
-    kills: tuple[Kill, ...]
-    # (when, by how much)
-    jumps: tuple[tuple[float, float], ...]
-    slew: float
-    wall_begin: float
-    verifies: bool
-    # Watchdog comes, but not from .. until; None: it is not watched in this history.
-    watchdog: bool
-    away: tuple[tuple[float, float], ...]
-    silences: tuple[tuple[str, float, float], ...]
-    # Alertmanager was restarted, and knows nothing yet.
-    forgotten: tuple[tuple[float, float], ...]
-    # How likely somebody acknowledges what reached them, and how soon.
-    answers: float
-    answer_seconds: float
-
-
-def plan_of(seed: int) -> tuple[Plan, random.Random]:
-    r = random.Random(seed)
-    policy = _policy(r)
-    healed = HEALED_VERIFYING_SECONDS if (verifies := r.random() < 0.3) else HEALED_SECONDS
-    busy = r.uniform(200, 1500)
-    ends_at = busy + healed
-    subjects = [f"Alert{number}-{number:08x}" for number in range(r.choice((1, 1, 2, 3)))]
-    bursts: list[Burst] = []
-    for subject in subjects:
-        at = r.uniform(1, busy * 0.5)
-        for _ in range(r.choice((1, 1, 2, 4))):
-            until = at + r.choice((r.uniform(5, 60), r.uniform(60, busy)))
-            joins = r.uniform(at, until) if r.random() < 0.2 else None
-            bursts.append(Burst(subject, at, until, joins, verifies and r.random() < 0.3))
-            at = until + r.choice((r.uniform(1, 20), r.uniform(20, 200)))
-            if at > busy:
-                break
-    illnesses = []
-    for channel in CHANNELS[:3]:
-        if r.random() < 0.35:
-            at = r.uniform(0, busy * 0.8)
-            illnesses.append(
-                Illness(channel, at, min(busy, at + r.uniform(5, 500)), r.choice(("later", "hang", "lost", "never")))
-            )
-    kills = tuple(_kill(r, busy) for _ in range(r.choice((0, 0, 1, 1, 2, 4))))
-    jumps: list[tuple[float, float]] = []
-    if r.random() < 0.5 and not any(kill.reboot for kill in kills):
-        for _ in range(r.choice((1, 1, 2))):
-            size = r.choice((r.uniform(0.6, 5), r.uniform(5, 600), 3600.0, r.uniform(3600, DAY)))
-            jumps.append((r.uniform(0, busy), size * r.choice((-1, 1))))
-    watchdog = r.random() < 0.15
-    away = ((at := r.uniform(0, busy), at + r.uniform(30, 500)),) if watchdog and r.random() < 0.6 else ()
-    silences = ((subjects[0], at := r.uniform(0, busy), at + r.uniform(60, 400)),) if verifies and r.random() < 0.3 else ()
-    forgotten = ((at := r.uniform(0, busy), at + r.uniform(10, FORGOTTEN_SECONDS_MAX)),) if verifies and r.random() < 0.4 else ()
-    plan = Plan(
-        policy, busy, ends_at, tuple(bursts), tuple(illnesses), kills, tuple(sorted(jumps)),
-        r.uniform(-5e-4, 5e-4) * (r.random() < 0.3),
-        r.choice(BEGINS), verifies, watchdog, away, silences, forgotten, r.choice((0.0, 0.3, 0.8)), r.uniform(2, 400),
-    )  # fmt: skip
-    return plan, r
-
-
-def _policy(r: random.Random) -> Policy:
-    levels = []
-    for number in range(r.choice((1, 2, 2, 3))):
-        channels = r.sample(CHANNELS, r.choice((1, 1, 2)))
-        if number == 0 and channels == ["log"]:
-            channels = ["pagerduty"]
-        targets = tuple(Target(f"person{number}", channel) for channel in channels)
-        levels.append(Level(targets, r.choice((30.0, 60.0, 120.0, 300.0))))
-    return Policy("default", tuple(levels), r.choice((0, 1, 2)), r.random() < 0.85)
-
-
-def _kill(r: random.Random, busy: float) -> Kill:
-    where: Any = r.choice(("time", "before", "after", "took"))
-    at = r.uniform(0, busy) if where == "time" else float(r.randint(2, 60) if where != "took" else r.randint(1, 8))
-    return Kill(where, at, r.choice((r.uniform(0.3, 5), r.uniform(5, 60), r.uniform(60, 600))), r.random() < 0.1)
-
-
-@dataclass(slots=True)
-class Attempt:
-    at: float
-    note: Note
-    ends_at: float
-    taken: bool = False
-    # What the engine was told, and committed; empty: it died before.
-    result: str = ""
-
-
-@dataclass(slots=True)
-class Life:
-    """A page as it was seen from outside: what each commit left."""
-
-    key: str
-    subject: str
-    avoid: str
-    alert: str
-    opened_at: float
-    acknowledged_at: float | None = None
-    closed_at: float | None = None
-    # (round, level): when it was told.
-    told_at: dict[tuple[int, int], float] = field(default_factory=dict)
-    at_step: tuple[int, int] = (1, 0)
-    # The series that it was opened for, and that joined.
-    members: set[str] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class Seen:
-    """The journal of one history."""
-
-    plan: Plan
-    setup: Setup
-    attempts: list[Attempt] = field(default_factory=list)
-    lives: dict[str, Life] = field(default_factory=dict)
-    # When the process was up.
-    up: list[list[float]] = field(default_factory=list)
-    restarts: int = 0
-    # When Watchdog was heard, and seen renewed.
-    heard: list[float] = field(default_factory=list)
-    renewed: list[float] = field(default_factory=list)
-    # (channel, key): what the receiver has: every incident's state in order.
-    incidents: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    complaints: list[str] = field(default_factory=list)
-    uncertain: bool = False
-    steps: int = 0
-
-    def complain(self, what: str) -> None:
-        self.complaints.append(what)
 
 
 class _Store:
@@ -365,7 +181,6 @@ class World:
         self.store.durable = False
         if self.engine is None:
             return False
-        self.seen.steps += 1
         try:
             self.engine.apply(*events)
         except Killed:
@@ -416,7 +231,6 @@ class World:
             self.receive(attempt.note)
         result: Any = {"ok": "ok", "never": "refused"}.get(how, "retry")
         outcome = Outcome(attempt.note.id, attempt.note.channel, result, how, 0.0, self.random.random())
-        self.seen.steps += 1
         self.store.durable = False
         try:
             if attempt.taken:
@@ -592,10 +406,7 @@ def _between(before: tuple[int, int], after: tuple[int, int], policy: Policy) ->
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.alerts.histories", description="Tell one history, and judge it.")
     parser.add_argument("--seed", type=int, required=True)
-    seed = parser.parse_args().seed
-    from tests.alerts.judge import judge
-
-    seen = World(seed).run()
+    seen = World(parser.parse_args().seed).run()
     print(json.dumps({"plan": repr(seen.plan)}, indent=1))
     for attempt in seen.attempts:
         taken = "taken" if attempt.taken else "not"

@@ -17,9 +17,12 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
 
-from alerts.escalator.core import BLIND, REFUSING_FAILURES, REFUSING_SECONDS, RENEWAL_SECONDS
+from alerts.escalator.core import REFUSING_FAILURES, REFUSING_SECONDS
+from alerts.escalator.due import RENEWAL_SECONDS
 from alerts.escalator.policy import Level, Policy, Target, reaches_a_person
-from tests.alerts.histories import CHANNELS, HEALED_VERIFYING_SECONDS, Attempt, Life, Seen
+from alerts.escalator.state import BLIND
+from tests.alerts.history_plan import CHANNELS, HEALED_VERIFYING_SECONDS
+from tests.alerts.history_seen import Attempt, Life, Seen
 
 ERROR_SECONDS_MAX = 1.0
 # Of the slewing clock, over the longest timeout.

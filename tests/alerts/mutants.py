@@ -3,18 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from alerts.escalator.core import (
-    BLIND,
-    Firing,
-    Kind,
-    Note,
-    Outcome,
-    Page,
-    Restarted,
-    Turn,
-    Verified,
-)
+from alerts.escalator.core import Turn
+from alerts.escalator.events import Firing, Outcome, Restarted, Verified
 from alerts.escalator.policy import Level
+from alerts.escalator.state import BLIND, Kind, Note, Page
 
 
 class ForgetsALevel(Turn):

@@ -120,7 +120,10 @@ def test_what_a_mail_server_answers_is_understood(code: int, result: str) -> Non
 
 def test_no_channel_shows_its_address_when_it_fails() -> None:
     """Addresses hold secrets, and details stand in the console."""
-    channels: list[Channel] = [Slack("slack", "http://127.0.0.1:9/SECRET"), Webhook("webhook", "http://127.0.0.1:9/SECRET")]
+    channels: list[Channel] = [
+        Slack("nobody there", "http://127.0.0.1:9/SECRET"), Webhook("webhook", "http://127.0.0.1:9/SECRET"),
+        Slack("no such port", "http://127.0.0.1:99999999/SECRET"), Slack("no host", "http:///SECRET"),
+    ]  # fmt: skip
     assert [] == [each.name for each in channels if "SECRET" in each.send(MESSAGE).detail]
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from alerts.escalator.store import Sqlite
-from tests.alerts.histories import Seen, World
+from tests.alerts.histories import World
+from tests.alerts.history_seen import Seen
 from tests.alerts.judge import judge
 from tests.alerts.mutants import MUTANTS
 

@@ -100,7 +100,6 @@ def test_unacknowledged_the_next_level_is_told(running: Escalator, pager: PagerD
     pager.wait_until(
         lambda pager: [each.body["routing_key"] for each in pager.received() if each.dedup_key == key] == keys, 15, "two"
     )
-    told = [(each["level"], each["who"], each["channel"], each["outcome"]) for each in running.page("BackupGap")["notified"]]
     wanted = [
         (1, "first", "pagerduty", "delivered"),
         (1, "looker", "log", "delivered"),
@@ -109,7 +108,6 @@ def test_unacknowledged_the_next_level_is_told(running: Escalator, pager: PagerD
     running.wait_for(
         lambda: wanted == [(e["level"], e["who"], e["channel"], e["outcome"]) for e in running.page("BackupGap")["notified"]]
     )
-    assert wanted[:1] == told[:1]
 
 
 def test_the_pager_gets_the_facts(running: Escalator, pager: PagerDuty) -> None:
@@ -191,12 +189,12 @@ def test_a_test_page_takes_the_whole_path_and_one_that_does_not_come_back_pages(
     env |= {"SPILLWAY_ESCALATOR_TEST_FIRST_SECONDS": "1", "SPILLWAY_ESCALATOR_DEADMAN_GRACE_SECONDS": "3"}
     with (
         pagerduty() as pager,
-        alertmanager_api() as (url, api),
+        alertmanager_api() as (url, tests),
         escalator(tmp_path, url, **pager.environment(), **env) as running,
     ):
         pager.wait_until(lambda pager: len(pager.incidents()) == 2, 30, "TestPage and MonitorBlind are paged")
         assert {"TestPage", "MonitorBlind"} == {page["alert"] for page in running.pages("open")}
-        (test,) = api.posted
+        (test,) = tests
         running.post({**alert("TestPage"), "labels": test["labels"]})
         running.post(alert("Watchdog"))
         pager.wait_until(lambda pager: "change" in {each.action for each in pager.received()}, 15, "the pager sees the test")
@@ -216,9 +214,8 @@ def test_killed_again_and_again_every_alert_is_one_incident(tmp_path: Path, seed
             pager.behave(chance.choice(("ok", "hang", "lose_answer", "500", "429")))
             assert 200 == running.post(alert(name))
             if chance.random() < 0.6:
-                running.wait_for(
-                    lambda: pager.hanging or pager.received(), 1 + chance.random()
-                ) if chance.random() < 0.3 else None
+                if chance.random() < 0.3:
+                    running.wait_for(lambda: pager.hanging or pager.received(), 1 + chance.random())
                 running.kill()
                 running.start()
         pager.behave("ok")

@@ -5,24 +5,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from starlette.responses import PlainTextResponse
 
 from alerts.escalator.__main__ import channels_of, setup_of
-from alerts.escalator.access import RefusedToStart, check_start
+from alerts.escalator.access import Guard, RefusedToStart, check_start
 from alerts.escalator.alertmanager import Alertmanager
 from alerts.escalator.clock import Clock, Reading, since
-from alerts.escalator.core import Closed, Firing, Outcome, Record, Resolved, Setup, State, Verified, WatchdogHeard
 from alerts.escalator.engine import Engine, NotDurable
+from alerts.escalator.events import Closed, Firing, Outcome, Record, Resolved, Verified, WatchdogHeard
 from alerts.escalator.intake import InvalidMessage, events_of, verified_of
 from alerts.escalator.links import BadLink, Link, read, secret_of, sign
 from alerts.escalator.service import Service
 from alerts.escalator.settings import EscalatorSettings
+from alerts.escalator.state import Setup, State
 from alerts.escalator.store import FolderInUse, Memory, Sqlite, WrongLayout
 from telemetry.log import configure
 from telemetry.metrics import Metrics
 from tests.alerts.pagerduty import KEY
-from tests.alerts.running import alert, posted
+from tests.alerts.running import alert, alertmanager_api, posted, wait_until
+from tests.console.asked import Asker
 
 T = 1_795_664_000.0
+TOKEN = "a token of the test, long enough"
 LINK = Link("CanaryLost-1-1", "acknowledge", "ann", T + 60)
 
 
@@ -109,6 +113,32 @@ def test_a_disk_that_refuses_stops_no_page_and_all_is_kept_once_it_takes_again(t
     sqlite.close()
 
 
+class _FullSqlite(Sqlite):
+    def commit(
+        self, before: State | None, after: State, history: Sequence[Record | Closed], reading: Reading
+    ) -> None:  # fmt: skip
+        raise OSError("no space left on device")
+
+
+def test_while_the_disk_refuses_the_service_tells_people_says_so_and_posts_test_pages(tmp_path: Path) -> None:
+    store, lines = _FullSqlite(tmp_path), io.StringIO()
+    settings, log = EscalatorSettings(test_every_seconds=3600.0, test_first_seconds=0.0), configure("escalator", stream=lines)
+    channels = channels_of({}, settings, log)
+    with alertmanager_api() as (url, tests):
+        engine = Engine(store, Clock(), setup_of(channels, settings, ""))
+        one = Service(engine, store, channels, Alertmanager(url), settings, b"secret", Metrics(), log)
+        one.begin()
+        try:
+            with pytest.raises(NotDurable, match="no space left"):
+                one.take(posted(alert("CanaryLost")))
+            wait_until(lambda: "page trigger" in lines.getvalue() and tests, 10, lines.getvalue)
+            assert "page opened" in lines.getvalue()
+            assert "The disk refuses (OSError: no space left on device)" in one.health()["said"]
+        finally:
+            one.end()
+    store.close()
+
+
 def test_one_folder_has_one_escalator_and_another_layout_is_refused(tmp_path: Path) -> None:
     store = Sqlite(tmp_path)
     with pytest.raises(FolderInUse, match="another --data"):
@@ -173,6 +203,31 @@ def test_on_another_host_it_does_not_start_without_a_token() -> None:
     for host, token in (("0.0.0.0", ""), ("127.0.0.1", "short")):
         with pytest.raises(RefusedToStart):
             check_start(host, token)
+
+
+@pytest.mark.parametrize(
+    ("token", "path", "host", "authorization", "status"),
+    [
+        ("", "/api/pages", "localhost:9095", "", 200),
+        ("", "/api/pages", "pages.example", "", 200),
+        ("", "/api/pages", "evil.example", "", 421),
+        ("", "/l/x", "evil.example", "", 421),
+        ("", "/pagerduty", "evil.example", "", 200),
+        (TOKEN, "/api/pages", "evil.example", "", 401),
+        (TOKEN, "/api/pages", "evil.example", f"Bearer {TOKEN}x", 401),
+        (TOKEN, "/api/pages", "evil.example", f"Basic {TOKEN}", 401),
+        (TOKEN, "/api/pages", "evil.example", f"bearer {TOKEN}", 200),
+        (TOKEN, "/alertmanager", "127.0.0.1:9095", "", 401),
+        (TOKEN, "/l/x", "evil.example", "", 200),
+        (TOKEN, "/pagerduty", "evil.example", "", 200),
+    ],
+)
+async def test_who_may_ask(token: str, path: str, host: str, authorization: str, status: int) -> None:
+    asker = Asker(Guard(PlainTextResponse("in"), token, "https://pages.example"))
+    answer = await asker.get(path, host=host, authorization=authorization)
+    assert (status, "no-store", "nosniff") == (
+        answer.status, answer.headers["cache-control"], answer.headers["x-content-type-options"],
+    )  # fmt: skip
 
 
 # -- time

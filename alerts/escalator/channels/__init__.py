@@ -23,9 +23,9 @@ from alerts.escalator.channels.others import Apprise
 from alerts.escalator.channels.pagerduty import DEFAULT_URL, KEY_CHARS, PagerDuty
 from alerts.escalator.channels.slack import Slack
 from alerts.escalator.channels.webhook import Webhook
-from alerts.escalator.core import Kind
 from alerts.escalator.policy import VARIABLES
 from alerts.escalator.settings import PREFIX, EscalatorSettings, InvalidSetting
+from alerts.escalator.state import Kind
 from alerts.escalator.words import Message
 
 __all__ = ["Channel", "Console", "Log", "Sent", "configured"]

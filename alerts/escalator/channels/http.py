@@ -25,8 +25,8 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Sent:
         answer = requests.post(
             url, data=body, headers=headers, timeout=(CONNECT_SECONDS_MAX, ANSWER_SECONDS_MAX), allow_redirects=False
         )
-    except requests.exceptions.InvalidURL as exc:
-        return Sent("refused", f"its address can't be used: {exc}"[:DETAIL_CHARS_MAX])
+    except requests.exceptions.InvalidURL:
+        return Sent("refused", "its address can't be used")
     except requests.exceptions.RequestException as exc:
         return Sent("retry", f"no answer: {_cause(exc)}"[:DETAIL_CHARS_MAX])
     said = " ".join(answer.text[: DETAIL_CHARS_MAX * 2].split())[:DETAIL_CHARS_MAX]

@@ -11,7 +11,7 @@ from typing import ClassVar
 from urllib.parse import unquote, urlsplit
 
 from alerts.escalator.channels.http import DETAIL_CHARS_MAX, Sent
-from alerts.escalator.core import Kind
+from alerts.escalator.state import Kind
 from alerts.escalator.words import Message
 
 ANSWER_SECONDS_MAX = 10.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from alerts.escalator.channels.http import Sent
-from alerts.escalator.core import Kind
+from alerts.escalator.state import Kind
 from alerts.escalator.words import Message
 
 

@@ -12,13 +12,12 @@ from typing import Any, ClassVar, Literal
 import orjson
 
 from alerts.escalator.channels.http import Sent, post
-from alerts.escalator.core import Kind
+from alerts.escalator.state import Kind
 from alerts.escalator.words import Message, iso
 
 DEFAULT_URL = "https://events.pagerduty.com"
 KEY_CHARS = 32
 DEDUP_CHARS_MAX, SUMMARY_CHARS_MAX = 255, 1024
-BODY_BYTES_MAX = 512 * 1024
 DETAIL_CHARS_MAX = 4000
 
 

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import orjson
 
 from alerts.escalator.channels.http import Sent, post
-from alerts.escalator.core import Kind
+from alerts.escalator.state import Kind
 from alerts.escalator.words import Message
 
-HEADER_CHARS_MAX, SECTION_CHARS_MAX, FIELD_CHARS_MAX, FIELDS_MAX = 150, 3000, 2000, 10
+SECTION_CHARS_MAX, FIELD_CHARS_MAX, FIELDS_MAX = 3000, 2000, 10
 _SIGN = {"trigger": ":rotating_light:", "acknowledge": ":eyes:", "resolve": ":white_check_mark:", "test": ":wrench:"}
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import orjson
 
 from alerts.escalator.channels.http import Sent, post
-from alerts.escalator.core import Kind
+from alerts.escalator.state import Kind
 from alerts.escalator.words import Message
 
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ QUIET_SECONDS, SPARSE_SECONDS, RECORD_SECONDS = 300, 60, 60
 EXACT_SECONDS = 5
 # Scraped as often as ever so long before anything is looked at: what short windows reach back to.
 DENSE_SECONDS = 130.0
-# Evaluated exactly so long before and after what happens, and what is suspicious.
+# Evaluated exactly so long before and after what happens.
 BEFORE_SECONDS, AFTER_SECONDS = 10.0, 120.0
 # Until the windows of rules have something in them, and the story its first day: not judged.
 SETTLE_SECONDS = 1800.0
@@ -139,7 +139,7 @@ def _thinned(story: Story) -> Floats:
     kept[:: int(SPARSE_SECONDS / SCRAPE_SECONDS)] = True
     looks = (at - _quiet_offset(story)) % QUIET_SECONDS
     kept |= looks >= QUIET_SECONDS - DENSE_SECONDS
-    for begins, ends in busy(story, ()):
+    for begins, ends in busy(story):
         kept |= (at >= begins - DENSE_SECONDS) & (at <= ends)
     return at[kept]
 
@@ -272,11 +272,10 @@ def mutated(seed: int) -> tuple[Story, tuple[Mutant, ...]]:
 # Judging.
 
 
-def busy(story: Story, found: Iterable[Firing]) -> list[tuple[float, float]]:
-    """Spans of story time in which something happens, or is suspicious; joined where they touch."""
+def busy(story: Story) -> list[tuple[float, float]]:
+    """Spans of story time in which something happens; joined where they touch."""
     spans = [fault.span for fault in story.faults] + [(at, at) for at in story.reshards]
     spans += story.happens
-    spans += [((each.pending_ms - story.epoch_ms) / 1000, (each.ends_ms - story.epoch_ms) / 1000) for each in found]
     joined: list[tuple[float, float]] = []
     for begins, ends in sorted((begins - BEFORE_SECONDS, ends + AFTER_SECONDS) for begins, ends in spans):
         if joined and begins <= joined[-1][1]:
@@ -320,11 +319,9 @@ def run(where: Server, book: Rulebook, story: Story, *, exact: bool = False) -> 
     )
     alerts = [replace(rule, for_ms=0) for rule in rules if rule.is_alert]
     quiet = dict.fromkeys(offsets, int(_quiet_offset(story) * 1000))
-    found = judge(where, alerts, begins, ends, Pace(quiet, QUIET_SECONDS * 1000))
-    happens = busy(story, ())
-    odd = [
-        each for each in found if not any(first <= (each.pending_ms - story.epoch_ms) / 1000 <= last for first, last in happens)
-    ]
+    # `again`: these answers are no firing yet, so nothing is told to rules that read what fires.
+    found = judge(where, alerts, begins, ends, Pace(quiet, QUIET_SECONDS * 1000), again=True)
+    happens = busy(story)
     spans = [
         (max(begins, story.epoch_ms + int(first * 1000)), min(ends, story.epoch_ms + int(last * 1000))) for first, last in happens
     ]
@@ -334,7 +331,18 @@ def run(where: Server, book: Rulebook, story: Story, *, exact: bool = False) -> 
         if first < last
         for firing in judge(where, rules, first, last, Pace(offsets, EXACT_SECONDS * 1000), again=True)
     ]
-    return Judged(tuple(judged), samples, len(odd), sum(last - first for first, last in spans if first < last) / 1000)
+    return Judged(
+        tuple(judged),
+        samples,
+        sum(is_suspicious(each, happens, story.epoch_ms) for each in found),
+        sum(last - first for first, last in spans if first < last) / 1000,
+    )
+
+
+def is_suspicious(found: Firing, happens: Sequence[tuple[float, float]], epoch_ms: int) -> bool:
+    """Whether any of its answers, one each `QUIET_SECONDS`, came while nothing happened."""
+    answers = np.arange(found.pending_ms, found.ends_ms + 1, QUIET_SECONDS * 1000) - epoch_ms
+    return any(not any(first <= at <= last for first, last in happens) for at in answers / 1000)
 
 
 def fingerprint(book: Rulebook) -> str:

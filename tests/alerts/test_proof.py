@@ -243,6 +243,20 @@ def test_a_mutant_that_nothing_pages_is_named() -> None:
     assert [f"{mutant.words}: no page within 90 s"] == weeks.missed([mutant], [early], weeks.EPOCH_MS)
 
 
+@pytest.mark.parametrize(
+    ("pending", "ends", "expected"),
+    [
+        (100.0, 100.0, False),
+        # Begun in what happens, and there still at the next look, when nothing happens any more.
+        (100.0, 400.0, True),
+        (400.0, 400.0, True),
+    ],
+)
+def test_what_answers_while_nothing_happens_is_a_suspicion(pending: float, ends: float, expected: bool) -> None:
+    found = Firing("A", (), *(int(at * 1000) for at in (pending, pending, ends)))
+    assert expected == weeks.is_suspicious(found, [(90.0, 220.0), (690.0, 820.0)], 0)
+
+
 def test_an_alert_that_nobody_speaks_for_is_named() -> None:
     of = {each.name: each for each in ALERTS}["AckedUnaccounted"]
     loss = absence.Loss(frozenset({"ledger"}), False)

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from alerts.proof import absence, detection, weeks
+from alerts.proof import absence, detection, mutants, weeks
 from alerts.proof.rulebook import Rulebook, rulebook
 from alerts.proof.server import RUNNING, server
 from alerts.rules import ALERTS, rules_text
@@ -129,12 +129,12 @@ def _absence(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:
 
 
 def _mutants(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:
-    story, placed = weeks.mutated(chosen.seed)
+    story, placed = mutants.mutated(chosen.seed)
     with server(chosen.programs, folder) as where:
         found = weeks.run(where, book, story)
-    for words in weeks.met(placed, found.pages, story.epoch_ms):
+    for words in mutants.met(placed, found.pages, story.epoch_ms):
         print(words)
-    complaints = weeks.missed(placed, found.pages, story.epoch_ms)
+    complaints = mutants.missed(placed, found.pages, story.epoch_ms)
     for words in complaints:
         print(f"NOT PAGED: {words}", file=sys.stderr)
     return 1 if complaints else 0

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from alerts.alert import Alert
+from alerts.proof.flow import PROCESSES
 from alerts.proof.rulebook import Pace, Rulebook, judge
 from alerts.proof.server import server
-from alerts.proof.story import SCRAPE_SECONDS, Fault, Story
-from alerts.proof.world import PROCESSES, World
+from alerts.proof.story import EPOCH_MS, SCRAPE_SECONDS, Fault, Story
+from alerts.proof.world import World
 
 WITHIN_SECONDS = 180.0
 _HEALTHY_SECONDS, _DENSE_SECONDS = 3900.0, 700.0
 _APART_SECONDS = 30 * 3600.0
-EPOCH_MS = 1_780_272_000_000
 WORKERS_EACH = 2
 
 

@@ -15,14 +15,13 @@ import numpy as np
 
 from alerts.proof.rulebook import Firing, Pace, Rulebook, judge, rulebook
 from alerts.proof.server import Server, server
-from alerts.proof.story import SCRAPE_SECONDS, Fault, Kind, Story
+from alerts.proof.story import EPOCH_MS, SCRAPE_SECONDS, Fault, Kind, Story
 from alerts.proof.world import World
 from alerts.routing import Paces
 
 GROUP_WAIT_SECONDS = Paces().page.wait
 PROMISED_SECONDS = 30.0
 HOUR, DAY = 3600.0, 86400.0
-EPOCH_MS = 1_780_272_000_000
 # A trial: health, sparsely scraped at first, and then the outage.
 _HEALTHY_SECONDS, _DENSE_SECONDS, _WATCHED_SECONDS = 3900.0, 400.0, 60.0
 # From one trial to the next: longer than anything that is asked reaches back.
@@ -205,12 +204,8 @@ def partial_story(kind: Kind, where: str, share: float, seed: int) -> tuple[Stor
     ), begins
 
 
-def partial(
-    where: Server, book: Rulebook, names: Sequence[str], story: Story, begins: float, *, write: bool = True
-) -> dict[str, float]:
-    """Seconds until each of these alerts fires first, those that do."""
-    if write:
-        where.write(World(story, None if not names else book.reads(names)).series())
+def partial(where: Server, book: Rulebook, names: Sequence[str], story: Story, begins: float) -> dict[str, float]:
+    """Seconds until each of these alerts fires first, those that do, over the story's series."""
     rules, begins_ms = book.closure(names), story.epoch_ms + round(begins * 1000)
     found: list[Firing] = []
     records = [rule for rule in rules if not rule.is_alert]
@@ -270,6 +265,6 @@ def partials(programs: Path, folder: Path, book: Rulebook, seed: int) -> Iterato
                 names = book.pages()
                 reads = book.reads(names) | standard.reads(windows)
                 where.write(World(story, reads).series())
-                ours = partial(where, book, names, story, begins, write=False)
-                plain = partial(where, standard, windows, story, begins, write=False)
+                ours = partial(where, book, names, story, begins)
+                plain = partial(where, standard, windows, story, begins)
             yield Partial(words, share, ours, plain)

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alerts.proof import absence, canary, detection, weeks
+from alerts.proof import absence, canary, detection, healthy, mutants, weeks
 from alerts.proof.rulebook import Firing, Pace, Rule, Rulebook, judge, rulebook, runs
 from alerts.proof.series import Series, input_series, is_stale, stale
 from alerts.proof.server import Server, promtool, server
-from alerts.proof.story import SCRAPE_SECONDS, Fault, Story
+from alerts.proof.story import EPOCH_MS, SCRAPE_SECONDS, Fault, Story
 from alerts.proof.world import World
 from alerts.rules import ALERTS, rules_text
 from canary.settings import CanarySettings
@@ -192,7 +192,7 @@ def test_every_series_that_rules_read_is_simulated() -> None:
 
 
 def test_the_same_story_is_the_same_series() -> None:
-    first, again = (list(World(weeks.healthy(4, 3600.0), {"up", "spillway_door_events_total"}).series()) for _ in range(2))
+    first, again = (list(World(healthy.healthy(4, 3600.0), {"up", "spillway_door_events_total"}).series()) for _ in range(2))
     assert [each.labels for each in first] == [each.labels for each in again]
     assert all(np.array_equal(a.values, b.values, equal_nan=True) for a, b in zip(first, again, strict=True))
 
@@ -236,11 +236,11 @@ def test_the_standard_windows_by_arithmetic() -> None:
 
 
 def test_a_mutant_that_nothing_pages_is_named() -> None:
-    mutant = weeks.MUTANTS[0].moved(1000.0)
-    early = Firing("A", (), 0, weeks.EPOCH_MS + 999_000, weeks.EPOCH_MS + 999_000)
-    in_time = replace(early, begins_ms=weeks.EPOCH_MS + 1_030_000)
-    assert [] == weeks.missed([mutant], [in_time], weeks.EPOCH_MS)
-    assert [f"{mutant.words}: no page within 90 s"] == weeks.missed([mutant], [early], weeks.EPOCH_MS)
+    mutant = mutants.MUTANTS[0].moved(1000.0)
+    early = Firing("A", (), 0, EPOCH_MS + 999_000, EPOCH_MS + 999_000)
+    in_time = replace(early, begins_ms=EPOCH_MS + 1_030_000)
+    assert [] == mutants.missed([mutant], [in_time], EPOCH_MS)
+    assert [f"{mutant.words}: no page within 90 s"] == mutants.missed([mutant], [early], EPOCH_MS)
 
 
 @pytest.mark.parametrize(
@@ -305,9 +305,9 @@ def test_two_healthy_weeks_page_nobody(tmp_path: Path) -> None:
 @pytest.mark.proof
 @pytest.mark.timeout(900)
 def test_every_mutant_of_a_week_pages(tmp_path: Path) -> None:
-    story, placed = weeks.mutated(1)
+    story, placed = mutants.mutated(1)
     with server(PROGRAMS, tmp_path) as started:
-        assert [] == weeks.missed(placed, weeks.run(started, BOOK, story).pages, story.epoch_ms)
+        assert [] == mutants.missed(placed, weeks.run(started, BOOK, story).pages, story.epoch_ms)
 
 
 @pytest.mark.proof

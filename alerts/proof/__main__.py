@@ -1,4 +1,4 @@
-"""`python -m alerts.proof detection | weeks | mutants | absence --programs FOLDER`: proof that the alerts are right.
+"""`python -m alerts.proof detection | weeks | mutants | absence`: proof that the alerts are right.
 
 Exit code 0: proven; 1: a false page, a mutant that did not page, an alert that was late or silent.
 """
@@ -15,10 +15,11 @@ from pathlib import Path
 
 from alerts.proof import absence, detection, mutants, weeks
 from alerts.proof.rulebook import Rulebook, rulebook
-from alerts.proof.server import RUNNING, server
+from alerts.proof.server import RUNNING, ProofError, programs_of, server
 from alerts.rules import ALERTS, rules_text
 
 INTERVAL_SECONDS = 5
+_PROGRAMS = "folder of `prometheus`; else where it is on PATH, else what `spillway up` fetched into .cache (SPILLWAY_CACHE_DIR)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "mutants": commands.add_parser("mutants", help="what is unhealthy must page"),
     }
     for part in parts.values():
-        part.add_argument("--programs", type=Path, required=True, help="folder of `prometheus` and `promtool`")
+        part.add_argument("--programs", type=Path, help=_PROGRAMS)
         part.add_argument("--seed", type=int, default=1)
         part.add_argument("--rules", type=Path, help="a rules file in JSON; else those of alerts.rules")
     parts["weeks"].add_argument("--weeks", type=int, default=100)
@@ -43,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts["detection"].add_argument("--only", choices=("total", "partial"))
     parts["detection"].add_argument("--hop", action="append", help="only these")
     chosen = parser.parse_args(arguments)
+    try:
+        chosen.programs = chosen.programs or programs_of(os.environ)
+    except ProofError as exc:
+        parser.error(str(exc))
     text = chosen.rules.read_text() if chosen.rules else rules_text(INTERVAL_SECONDS)
     book = rulebook(text, INTERVAL_SECONDS * 1000)
     with tempfile.TemporaryDirectory(prefix="spillway-proof-") as folder:

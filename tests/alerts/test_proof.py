@@ -19,12 +19,12 @@ import pytest
 from alerts.proof import absence, canary, detection, healthy, mutants, weeks
 from alerts.proof.rulebook import Firing, Pace, Rule, Rulebook, judge, rulebook, runs
 from alerts.proof.series import Series, input_series, is_stale, stale
-from alerts.proof.server import Server, promtool, server
+from alerts.proof.server import ProofError, Server, programs_of, server
 from alerts.proof.story import EPOCH_MS, SCRAPE_SECONDS, Fault, Story
 from alerts.proof.world import World
 from alerts.rules import ALERTS, rules_text
 from canary.settings import CanarySettings
-from tests.dashboards.prometheus import program
+from tests.dashboards.prometheus import program, promtool
 
 PROGRAMS = Path(program("prometheus")).parent
 INTERVAL_MS = 5000
@@ -47,6 +47,23 @@ def book_of(*rules: Mapping[str, object]) -> Rulebook:
 
 def text_of(*rules: Mapping[str, object]) -> str:
     return json.dumps({"groups": [{"name": "g", "interval": "5s", "rules": list(rules)}]})
+
+
+# Where Prometheus is.
+
+
+def test_prometheus_is_the_installed_one_else_the_fetched_one_else_it_is_said_how_to_get_it(tmp_path: Path) -> None:
+    installed, fetched = tmp_path / "bin/prometheus", tmp_path / "cache/debian/prometheus/root/usr/bin/prometheus"
+    environment = {"PATH": str(installed.parent), "SPILLWAY_CACHE_DIR": str(tmp_path / "cache")}
+    with pytest.raises(ProofError, match="`spillway up` fetches it"):
+        programs_of(environment)
+    for each in (fetched, installed):
+        each.parent.mkdir(parents=True)
+        each.touch(0o755)
+    (fetched.parents[3] / "complete").touch()
+    assert installed.parent == programs_of(environment)
+    installed.unlink()
+    assert fetched.parent == programs_of(environment)
 
 
 # Series.
@@ -176,8 +193,11 @@ def test_what_fires_and_when_is_what_promtool_says(tmp_path: Path, where: Server
             }
         ],
     }
+    # What ends the story quiet has proven nothing.
     assert len(first) >= 1
-    assert "" == promtool(PROGRAMS, tmp_path, told, text)
+    (tmp_path / "rules.json").write_text(text)
+    (tmp_path / "tests.json").write_text(json.dumps(told))
+    assert "" == promtool("test", "rules", str(tmp_path / "tests.json"))
 
 
 # The world.

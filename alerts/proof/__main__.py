@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts["weeks"].add_argument("--done", type=Path, help="write each week there, and leave out those that are there")
     parts["detection"].add_argument("--trials", type=int, default=200, help="of each outage")
     parts["detection"].add_argument("--only", choices=("total", "partial"))
-    parts["detection"].add_argument("--hop", action="append", help="only these")
+    hops = sorted({each.hop for each in detection.OUTAGES})
+    parts["detection"].add_argument("--hop", action="append", choices=hops, help="only these total outages")
     chosen = parser.parse_args(arguments)
     try:
         chosen.programs = chosen.programs or programs_of(os.environ)
@@ -113,7 +114,7 @@ def _detection(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:
     if chosen.only != "total":
         print(f"\nPartial outages, to firing, objective {detection.OBJECTIVE:.1%}:\n\n{detection.PARTIAL_TITLE}", flush=True)
         for partial in detection.partials(chosen.programs, folder, book, chosen.seed):
-            held = held and bool(partial.ours or "lost" not in partial.kind)
+            held = held and partial.held
             print(partial.markdown(), flush=True)
     return 0 if held else 1
 
@@ -130,6 +131,7 @@ def _absence(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:
     complaints = absence.complaints(alerts, by_alert, found)
     for words in complaints:
         print(f"SILENT: {words}", file=sys.stderr)
+    print(f"{len(found)} cases, {len(complaints)} silences")
     return 1 if complaints else 0
 
 

@@ -84,8 +84,11 @@ def complaints(
         if not by_alert[alert.name]:
             continue
         speakers = {alert.name, alert.absence} - {""}
-        for loss, first in found:
-            if loss.processes == by_alert[alert.name] and not speakers & first.keys():
+        cases = [(loss, first) for loss, first in found if loss.processes == by_alert[alert.name]]
+        if not cases:
+            said.append(f"{alert.name}: {', '.join(sorted(by_alert[alert.name]))} never taken away")
+        for loss, first in cases:
+            if not speakers & first.keys():
                 others = ", ".join(sorted(first.keys() - {"Watchdog"})) or "nothing"
                 said.append(f"{alert.name}: {loss.words}, and neither of {', '.join(sorted(speakers))} fires (but {others})")
     return said

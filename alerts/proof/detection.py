@@ -177,15 +177,14 @@ def standard_rules() -> str:
 
 def arithmetic(share: float) -> float:
     """Seconds until the first standard window that pages is full enough; infinity: never."""
-    times = [
-        factor * (1 - OBJECTIVE) * _WINDOW_SECONDS[long] / share for long, _, factor, severity in STANDARD if severity == "page"
-    ]
-    reaches = [
-        seconds <= _WINDOW_SECONDS[long] and share > factor * (1 - OBJECTIVE)
-        for seconds, (long, _, factor, severity) in zip(times, STANDARD, strict=False)
-        if severity == "page"
-    ]
-    return min((seconds for seconds, reached in zip(times, reaches, strict=True) if reached), default=np.inf)
+    return min(
+        (
+            factor * (1 - OBJECTIVE) / share * _WINDOW_SECONDS[long]
+            for long, _, factor, severity in STANDARD
+            if severity == "page" and share > factor * (1 - OBJECTIVE)
+        ),
+        default=np.inf,
+    )
 
 
 def partial_story(kind: Kind, where: str, share: float, seed: int) -> tuple[Story, float]:
@@ -223,10 +222,18 @@ def partial(where: Server, book: Rulebook, names: Sequence[str], story: Story, b
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    kind: str
+    words: str
+    kind: Kind
     share: float
+    # Seconds to firing.
     ours: dict[str, float]
     standard: dict[str, float]
+
+    @property
+    def held(self) -> bool:
+        """Ours page no later than the standard windows would; a loss always pages."""
+        soonest = min(self.ours.values(), default=np.inf)
+        return bool(soonest < np.inf if self.kind == "loss" else soonest <= arithmetic(self.share))
 
     def markdown(self) -> str:
         def soonest(found: dict[str, float]) -> str:
@@ -234,9 +241,8 @@ class Partial:
             return "; ".join(f"{name} {in_words(seconds)}" for name, seconds in first) or "never"
 
         windows = {name: seconds for name, seconds in self.standard.items() if "3d" not in name}
-        return (
-            f"| {self.kind} | {self.share:.2%} | {soonest(self.ours)} | {soonest(windows)} | {in_words(arithmetic(self.share))} |"
-        )
+        cells = (self.words, f"{self.share:.2%}", soonest(self.ours), soonest(windows), in_words(arithmetic(self.share)))
+        return f"| {' | '.join(cells)} |"
 
 
 PARTIAL_TITLE = (
@@ -267,4 +273,4 @@ def partials(programs: Path, folder: Path, book: Rulebook, seed: int) -> Iterato
                 where.write(World(story, reads).series())
                 ours = partial(where, book, names, story, begins)
                 plain = partial(where, standard, windows, story, begins)
-            yield Partial(words, share, ours, plain)
+            yield Partial(words, kind, share, ours, plain)

@@ -20,7 +20,7 @@ from alerts.proof import absence, canary, detection, healthy, mutants, watchers,
 from alerts.proof.rulebook import Firing, Pace, Rule, Rulebook, judge, rulebook, runs
 from alerts.proof.series import Series, input_series, is_stale, stale
 from alerts.proof.server import ProofError, Server, programs_of, server
-from alerts.proof.story import EPOCH_MS, SCRAPE_SECONDS, Fault, Story
+from alerts.proof.story import EPOCH_MS, SCRAPE_SECONDS, Fault, Kind, Story
 from alerts.proof.world import World
 from alerts.rules import ALERTS, rules_text
 from canary.ledger.settings import LedgerSettings
@@ -304,6 +304,7 @@ def test_an_alert_that_nobody_speaks_for_is_named() -> None:
     assert [] == absence.complaints([of], by_alert, [(loss, {of.absence: 95.0})])
     (said,) = absence.complaints([of], by_alert, [(loss, {"Watchdog": 0.0})])
     assert said.startswith("AckedUnaccounted: ledger dead, and neither of")
+    assert ["AckedUnaccounted: ledger never taken away"] == absence.complaints([of], by_alert, [])
 
 
 def test_a_page_that_comes_late_is_not_held() -> None:
@@ -312,6 +313,24 @@ def test_a_page_that_comes_late_is_not_held() -> None:
     assert detection.Row(outage, (soon,) * 19 + (late,)).held
     assert not detection.Row(outage, (soon,) * 18 + (late,) * 2).held
     assert not detection.Row(outage, (soon,) * 19 + (replace(soon, false=True),)).held
+
+
+@pytest.mark.parametrize(
+    ("kind", "share", "ours", "expected"),
+    [
+        ("errors", 0.1, {"A": 515.0}, True),
+        # The standard windows page after 518 s.
+        ("errors", 0.1, {"A": 519.0}, False),
+        ("errors", 0.1, {}, False),
+        ("errors", 0.001, {}, True),
+        ("loss", 0.001, {"A": 150.0}, True),
+        ("loss", 0.001, {}, False),
+    ],
+)
+def test_a_partial_outage_pages_no_later_than_the_standard_windows_and_a_loss_always(
+    kind: Kind, share: float, ours: dict[str, float], expected: bool
+) -> None:
+    assert expected == detection.Partial("", kind, share, ours, {}).held
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

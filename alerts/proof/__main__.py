@@ -1,4 +1,4 @@
-"""`python -m alerts.proof detection | weeks | mutants | absence --programs FOLDER`: proof that the alerts are right.
+"""`python -m alerts.proof detection | weeks | mutants | absence`: proof that the alerts are right.
 
 Exit code 0: proven; 1: a false page, a mutant that did not page, an alert that was late or silent.
 """
@@ -13,12 +13,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from alerts.proof import absence, detection, weeks
+from alerts.proof import absence, detection, mutants, weeks
 from alerts.proof.rulebook import Rulebook, rulebook
-from alerts.proof.server import RUNNING, server
+from alerts.proof.server import RUNNING, ProofError, programs_of, server
 from alerts.rules import ALERTS, rules_text
 
 INTERVAL_SECONDS = 5
+_PROGRAMS = "folder of `prometheus`; else where it is on PATH, else what `spillway up` fetched into .cache (SPILLWAY_CACHE_DIR)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "mutants": commands.add_parser("mutants", help="what is unhealthy must page"),
     }
     for part in parts.values():
-        part.add_argument("--programs", type=Path, required=True, help="folder of `prometheus` and `promtool`")
+        part.add_argument("--programs", type=Path, help=_PROGRAMS)
         part.add_argument("--seed", type=int, default=1)
         part.add_argument("--rules", type=Path, help="a rules file in JSON; else those of alerts.rules")
     parts["weeks"].add_argument("--weeks", type=int, default=100)
@@ -41,8 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts["weeks"].add_argument("--done", type=Path, help="write each week there, and leave out those that are there")
     parts["detection"].add_argument("--trials", type=int, default=200, help="of each outage")
     parts["detection"].add_argument("--only", choices=("total", "partial"))
-    parts["detection"].add_argument("--hop", action="append", help="only these")
+    hops = sorted({each.hop for each in detection.OUTAGES})
+    parts["detection"].add_argument("--hop", action="append", choices=hops, help="only these total outages")
     chosen = parser.parse_args(arguments)
+    try:
+        chosen.programs = chosen.programs or programs_of(os.environ)
+    except ProofError as exc:
+        parser.error(str(exc))
     text = chosen.rules.read_text() if chosen.rules else rules_text(INTERVAL_SECONDS)
     book = rulebook(text, INTERVAL_SECONDS * 1000)
     with tempfile.TemporaryDirectory(prefix="spillway-proof-") as folder:
@@ -108,7 +114,7 @@ def _detection(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:
     if chosen.only != "total":
         print(f"\nPartial outages, to firing, objective {detection.OBJECTIVE:.1%}:\n\n{detection.PARTIAL_TITLE}", flush=True)
         for partial in detection.partials(chosen.programs, folder, book, chosen.seed):
-            held = held and bool(partial.ours or "lost" not in partial.kind)
+            held = held and partial.held
             print(partial.markdown(), flush=True)
     return 0 if held else 1
 
@@ -125,16 +131,17 @@ def _absence(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:
     complaints = absence.complaints(alerts, by_alert, found)
     for words in complaints:
         print(f"SILENT: {words}", file=sys.stderr)
+    print(f"{len(found)} cases, {len(complaints)} silences")
     return 1 if complaints else 0
 
 
 def _mutants(chosen: argparse.Namespace, book: Rulebook, folder: Path) -> int:
-    story, placed = weeks.mutated(chosen.seed)
+    story, placed = mutants.mutated(chosen.seed)
     with server(chosen.programs, folder) as where:
         found = weeks.run(where, book, story)
-    for words in weeks.met(placed, found.pages, story.epoch_ms):
+    for words in mutants.met(placed, found.pages, story.epoch_ms):
         print(words)
-    complaints = weeks.missed(placed, found.pages, story.epoch_ms)
+    complaints = mutants.missed(placed, found.pages, story.epoch_ms)
     for words in complaints:
         print(f"NOT PAGED: {words}", file=sys.stderr)
     return 1 if complaints else 0

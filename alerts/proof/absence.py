@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from alerts.alert import Alert
+from alerts.proof.flow import PROCESSES
 from alerts.proof.rulebook import Pace, Rulebook, judge
 from alerts.proof.server import server
-from alerts.proof.story import SCRAPE_SECONDS, Fault, Story
-from alerts.proof.world import PROCESSES, World
+from alerts.proof.story import EPOCH_MS, SCRAPE_SECONDS, Fault, Story
+from alerts.proof.world import World
 
 WITHIN_SECONDS = 180.0
 _HEALTHY_SECONDS, _DENSE_SECONDS = 3900.0, 700.0
 _APART_SECONDS = 30 * 3600.0
-EPOCH_MS = 1_780_272_000_000
 WORKERS_EACH = 2
 
 
@@ -84,8 +84,11 @@ def complaints(
         if not by_alert[alert.name]:
             continue
         speakers = {alert.name, alert.absence} - {""}
-        for loss, first in found:
-            if loss.processes == by_alert[alert.name] and not speakers & first.keys():
+        cases = [(loss, first) for loss, first in found if loss.processes == by_alert[alert.name]]
+        if not cases:
+            said.append(f"{alert.name}: {', '.join(sorted(by_alert[alert.name]))} never taken away")
+        for loss, first in cases:
+            if not speakers & first.keys():
                 others = ", ".join(sorted(first.keys() - {"Watchdog"})) or "nothing"
                 said.append(f"{alert.name}: {loss.words}, and neither of {', '.join(sorted(speakers))} fires (but {others})")
     return said

@@ -5,12 +5,13 @@ probe is late when a look that began 15 s or more after it was sent did not see 
 holds these figures to be the canary's own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from alerts.proof.series import Floats
+from alerts.proof.spans import Spans, within
 from alerts.proof.story import Story
 
 ROUND_SECONDS, LOOK_SECONDS, LOOK_TAKES_SECONDS, JUDGE_SECONDS = 5.0, 2.0, 0.15, 1.0
@@ -22,7 +23,6 @@ DOORS = ("grpc", "http")
 LANES = 2
 EXITS = ("lake", "rds", "redis", "backup", "web-backup")
 _DRAIN_SECONDS = 0.5
-Spans = Sequence[tuple[float, float]]
 # Median seconds of each hop, and how they spread.
 _HOP_SECONDS = {
     "grpc-door": 0.02, "http-door": 0.02, "transcoder": 0.25, "redactor": 0.3, "lake": 2.6, "rds": 2.2, "redis": 2.0,
@@ -64,11 +64,11 @@ def deadlines(exit: str) -> tuple[float, float]:
 def send(story: Story, rng: np.random.Generator, alive: Spans, outages: Mapping[str, Spans], ends: float) -> dict[str, Door]:
     """`alive`: when the canary runs; `outages`: of hops."""
     rounds = np.arange(rng.uniform(0, ROUND_SECONDS), ends, ROUND_SECONDS)
-    rounds = rounds[_within(rounds, alive)]
+    rounds = rounds[within(rounds, alive)]
     doors = {}
     for door in DOORS:
         sent = np.repeat(rounds, LANES)
-        refused = _within(sent, outages[f"{door}-door"])
+        refused = within(sent, outages[f"{door}-door"])
         for fault in story.of("errors", f"{door}-door"):
             hit = (sent >= fault.begins) & (sent < fault.ends)
             refused |= hit & (np.repeat(rng.random(len(rounds)), LANES) < fault.share)
@@ -96,8 +96,8 @@ def look(
     at, due, lost_after = at[out.accepted], *deadlines(exit)
     sent = out.sent[out.accepted]
     begins = np.arange(rng.uniform(0, LOOK_SECONDS), ends + due, LOOK_SECONDS + LOOK_TAKES_SECONDS)
-    begins = begins[_within(begins, alive)]
-    blind = _within(begins, story.spans("away", exit))
+    begins = begins[within(begins, alive)]
+    blind = within(begins, story.spans("away", exit))
     failed, begins = begins[blind], begins[~blind]
     looks = np.append(begins, np.inf)
     seen = looks[np.searchsorted(begins, at)] + LOOK_TAKES_SECONDS
@@ -126,13 +126,6 @@ def way(door: str, exit: str) -> tuple[str, ...]:
         return ("http-door", "web-backup")
     start = ("http-door", "transcoder", "grpc-door") if door == "http" else ("grpc-door",)
     return (*start, "backup") if exit == "backup" else (*start, "redactor", exit)
-
-
-def _within(at: Floats, spans: Spans) -> np.ndarray:
-    inside = np.zeros(len(at), dtype=bool)
-    for begins, ends in spans:
-        inside |= (at >= begins) & (at < ends)
-    return inside
 
 
 def _through(at: Floats, spans: Spans, rng: np.random.Generator) -> Floats:

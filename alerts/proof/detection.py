@@ -15,14 +15,13 @@ import numpy as np
 
 from alerts.proof.rulebook import Firing, Pace, Rulebook, judge, rulebook
 from alerts.proof.server import Server, server
-from alerts.proof.story import SCRAPE_SECONDS, Fault, Kind, Story
+from alerts.proof.story import EPOCH_MS, SCRAPE_SECONDS, Fault, Kind, Story
 from alerts.proof.world import World
 from alerts.routing import Paces
 
 GROUP_WAIT_SECONDS = Paces().page.wait
 PROMISED_SECONDS = 30.0
 HOUR, DAY = 3600.0, 86400.0
-EPOCH_MS = 1_780_272_000_000
 # A trial: health, sparsely scraped at first, and then the outage.
 _HEALTHY_SECONDS, _DENSE_SECONDS, _WATCHED_SECONDS = 3900.0, 400.0, 60.0
 # From one trial to the next: longer than anything that is asked reaches back.
@@ -178,15 +177,14 @@ def standard_rules() -> str:
 
 def arithmetic(share: float) -> float:
     """Seconds until the first standard window that pages is full enough; infinity: never."""
-    times = [
-        factor * (1 - OBJECTIVE) * _WINDOW_SECONDS[long] / share for long, _, factor, severity in STANDARD if severity == "page"
-    ]
-    reaches = [
-        seconds <= _WINDOW_SECONDS[long] and share > factor * (1 - OBJECTIVE)
-        for seconds, (long, _, factor, severity) in zip(times, STANDARD, strict=False)
-        if severity == "page"
-    ]
-    return min((seconds for seconds, reached in zip(times, reaches, strict=True) if reached), default=np.inf)
+    return min(
+        (
+            factor * (1 - OBJECTIVE) / share * _WINDOW_SECONDS[long]
+            for long, _, factor, severity in STANDARD
+            if severity == "page" and share > factor * (1 - OBJECTIVE)
+        ),
+        default=np.inf,
+    )
 
 
 def partial_story(kind: Kind, where: str, share: float, seed: int) -> tuple[Story, float]:
@@ -205,12 +203,8 @@ def partial_story(kind: Kind, where: str, share: float, seed: int) -> tuple[Stor
     ), begins
 
 
-def partial(
-    where: Server, book: Rulebook, names: Sequence[str], story: Story, begins: float, *, write: bool = True
-) -> dict[str, float]:
-    """Seconds until each of these alerts fires first, those that do."""
-    if write:
-        where.write(World(story, None if not names else book.reads(names)).series())
+def partial(where: Server, book: Rulebook, names: Sequence[str], story: Story, begins: float) -> dict[str, float]:
+    """Seconds until each of these alerts fires first, those that do, over the story's series."""
     rules, begins_ms = book.closure(names), story.epoch_ms + round(begins * 1000)
     found: list[Firing] = []
     records = [rule for rule in rules if not rule.is_alert]
@@ -228,10 +222,18 @@ def partial(
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    kind: str
+    words: str
+    kind: Kind
     share: float
+    # Seconds to firing.
     ours: dict[str, float]
     standard: dict[str, float]
+
+    @property
+    def held(self) -> bool:
+        """Ours page no later than the standard windows would; a loss always pages."""
+        soonest = min(self.ours.values(), default=np.inf)
+        return bool(soonest < np.inf if self.kind == "loss" else soonest <= arithmetic(self.share))
 
     def markdown(self) -> str:
         def soonest(found: dict[str, float]) -> str:
@@ -239,9 +241,8 @@ class Partial:
             return "; ".join(f"{name} {in_words(seconds)}" for name, seconds in first) or "never"
 
         windows = {name: seconds for name, seconds in self.standard.items() if "3d" not in name}
-        return (
-            f"| {self.kind} | {self.share:.2%} | {soonest(self.ours)} | {soonest(windows)} | {in_words(arithmetic(self.share))} |"
-        )
+        cells = (self.words, f"{self.share:.2%}", soonest(self.ours), soonest(windows), in_words(arithmetic(self.share)))
+        return f"| {' | '.join(cells)} |"
 
 
 PARTIAL_TITLE = (
@@ -270,6 +271,6 @@ def partials(programs: Path, folder: Path, book: Rulebook, seed: int) -> Iterato
                 names = book.pages()
                 reads = book.reads(names) | standard.reads(windows)
                 where.write(World(story, reads).series())
-                ours = partial(where, book, names, story, begins, write=False)
-                plain = partial(where, standard, windows, story, begins, write=False)
-            yield Partial(words, share, ours, plain)
+                ours = partial(where, book, names, story, begins)
+                plain = partial(where, standard, windows, story, begins)
+            yield Partial(words, kind, share, ours, plain)

@@ -1,6 +1,6 @@
 """Series as Prometheus gets them: as arrays, in the bytes of its remote-write protocol, and in the words of promtool.
 
-A sample may be STALE: what a scrape writes for every series of a target that it can't reach any more.
+A sample may be stale (`stale`): what a scrape writes for every series of a target that it can't reach any more.
 Source: https://prometheus.io/docs/concepts/remote_write_spec/, prompb/types.proto, and the block format of Snappy, of which only
 literals are used.
 """
@@ -15,7 +15,6 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Millis = npt.NDArray[np.int64]
 
-STALE: float = float(np.array([0x7FF0000000000002], dtype=np.uint64).view(np.float64)[0])
 _STALE_BITS = np.uint64(0x7FF0000000000002)
 # Milliseconds since 1970 in seven bits a byte: so long from November 2004 to 2109.
 _TIME_BYTES = 6

@@ -5,14 +5,13 @@ It lives in a folder for as long as the question takes.
 """
 
 import http.client
-import json
 import os
 import shutil
 import socket
 import subprocess
 import time
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,6 @@ import orjson
 from alerts.proof.series import Series, write_request
 
 READY_SECONDS_MAX, END_SECONDS_MAX, ASK_SECONDS_MAX = 30, 30, 600
-PROMTOOL_SECONDS_MAX = 600
 # Of one answer. Source: Prometheus' web/api/v1, `query_range`: more than 11,000 points per series are refused.
 POINTS_MAX = 11_000
 # Larger requests cost more a sample.
@@ -39,7 +37,7 @@ RUNNING: set["subprocess.Popen[bytes]"] = set()
 
 
 class ProofError(Exception):
-    """Prometheus did not do what was asked; its words."""
+    """Prometheus is not there, or did not do what was asked; its words."""
 
 
 @dataclass(slots=True)
@@ -119,6 +117,23 @@ class Server:
         return said
 
 
+def programs_of(environment: Mapping[str, str]) -> Path:
+    """The folder of `prometheus`: where it is installed, else where `spillway up` keeps what it fetched.
+
+    Raises:
+        ProofError: neither is there.
+    """
+    installed = shutil.which("prometheus", path=environment.get("PATH", os.defpath))
+    cache = Path(environment.get("SPILLWAY_CACHE_DIR") or Path(__file__).parents[2] / ".cache") / "debian/prometheus"
+    if installed is not None:
+        return Path(installed).parent
+    if (cache / "complete").exists():
+        return cache / "root/usr/bin"
+    raise ProofError(
+        f"no `prometheus` on PATH nor in {cache}: `spillway up` fetches it; or install it; or say `--programs FOLDER`"
+    )
+
+
 @contextmanager
 def server(programs: Path, folder: Path) -> Iterator[Server]:
     """`programs`: the folder of `prometheus`; `folder`: for its data: what is there is removed.
@@ -149,20 +164,6 @@ def server(programs: Path, folder: Path) -> Iterator[Server]:
         # Its data is not wanted any more: nothing to write down.
         process.kill()
         process.wait(END_SECONDS_MAX)
-
-
-def promtool(programs: Path, folder: Path, told: object, rules: str) -> str:
-    """What `promtool test rules` complains of; empty if it is content. `told`: the test file, whose rule file is `rules.json`."""
-    (folder / "rules.json").write_text(rules)
-    (folder / "tests.json").write_text(json.dumps(told))
-    done = subprocess.run(
-        [str(programs / "promtool"), "test", "rules", str(folder / "tests.json")],
-        capture_output=True,
-        text=True,
-        timeout=PROMTOOL_SECONDS_MAX,
-        check=False,
-    )
-    return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 def _wait_until_ready(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:

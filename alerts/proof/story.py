@@ -12,6 +12,10 @@ import numpy as np
 
 from alerts.proof.series import Floats
 
+SCRAPE_SECONDS = 5.0
+# Since 1970: a Monday.
+EPOCH_MS = 1_780_272_000_000
+
 Kind = Literal[
     # The process is gone: nobody answers, a scrape fails. `where`: a worker, or a process for all of its workers.
     "killed",
@@ -71,7 +75,7 @@ class Story:
     # Workers of each process of which there are several.
     workers_each: int = 2
     # Since 1970, of the story's begin.
-    epoch_ms: int = 1_780_272_000_000
+    epoch_ms: int = EPOCH_MS
     seed: int = 1
     # When the streams' shards are others.
     reshards: tuple[float, ...] = ()
@@ -84,12 +88,3 @@ class Story:
     def spans(self, kind: Kind, *where: str) -> list[tuple[float, float]]:
         """Of any of these, in order; they may overlap."""
         return sorted(fault.span for name in where for fault in self.of(kind, name))
-
-
-SCRAPE_SECONDS = 5.0
-
-
-def regular(ends: float, seed: int = 1, step: float = SCRAPE_SECONDS) -> Story:
-    """Scrapes every so often, from the begin to the end."""
-    edges = np.arange(0.0, ends + step, step)
-    return Story(scrapes=edges, edges=edges, seed=seed)

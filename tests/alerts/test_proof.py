@@ -16,15 +16,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alerts.proof import absence, canary, detection, weeks
+from alerts.proof import absence, canary, detection, healthy, mutants, watchers, weeks
 from alerts.proof.rulebook import Firing, Pace, Rule, Rulebook, judge, rulebook, runs
 from alerts.proof.series import Series, input_series, is_stale, stale
-from alerts.proof.server import Server, promtool, server
-from alerts.proof.story import SCRAPE_SECONDS, Fault, Story
+from alerts.proof.server import ProofError, Server, programs_of, server
+from alerts.proof.story import EPOCH_MS, SCRAPE_SECONDS, Fault, Kind, Story
 from alerts.proof.world import World
 from alerts.rules import ALERTS, rules_text
+from canary.ledger.settings import LedgerSettings
 from canary.settings import CanarySettings
-from tests.dashboards.prometheus import program
+from pipeline.ledger.tally import WINDOW_SECONDS
+from tests.dashboards.prometheus import program, promtool
 
 PROGRAMS = Path(program("prometheus")).parent
 INTERVAL_MS = 5000
@@ -47,6 +49,23 @@ def book_of(*rules: Mapping[str, object]) -> Rulebook:
 
 def text_of(*rules: Mapping[str, object]) -> str:
     return json.dumps({"groups": [{"name": "g", "interval": "5s", "rules": list(rules)}]})
+
+
+# Where Prometheus is.
+
+
+def test_prometheus_is_the_installed_one_else_the_fetched_one_else_it_is_said_how_to_get_it(tmp_path: Path) -> None:
+    installed, fetched = tmp_path / "bin/prometheus", tmp_path / "cache/debian/prometheus/root/usr/bin/prometheus"
+    environment = {"PATH": str(installed.parent), "SPILLWAY_CACHE_DIR": str(tmp_path / "cache")}
+    with pytest.raises(ProofError, match="`spillway up` fetches it"):
+        programs_of(environment)
+    for each in (fetched, installed):
+        each.parent.mkdir(parents=True)
+        each.touch(0o755)
+    (fetched.parents[3] / "complete").touch()
+    assert installed.parent == programs_of(environment)
+    installed.unlink()
+    assert fetched.parent == programs_of(environment)
 
 
 # Series.
@@ -176,8 +195,11 @@ def test_what_fires_and_when_is_what_promtool_says(tmp_path: Path, where: Server
             }
         ],
     }
-    assert len(first) >= 1
-    assert "" == promtool(PROGRAMS, tmp_path, told, text)
+    # What fires in neither would be no proof.
+    assert ({"CanaryLost"} if whose == "real rules" else set(names)) <= first.keys()
+    (tmp_path / "rules.json").write_text(text)
+    (tmp_path / "tests.json").write_text(json.dumps(told))
+    assert "" == promtool("test", "rules", str(tmp_path / "tests.json"))
 
 
 # The world.
@@ -191,10 +213,17 @@ def test_every_series_that_rules_read_is_simulated() -> None:
     assert set() == read - names
 
 
-def test_the_same_story_is_the_same_series() -> None:
-    first, again = (list(World(weeks.healthy(4, 3600.0), {"up", "spillway_door_events_total"}).series()) for _ in range(2))
-    assert [each.labels for each in first] == [each.labels for each in again]
-    assert all(np.array_equal(a.values, b.values, equal_nan=True) for a, b in zip(first, again, strict=True))
+def test_the_same_seed_is_the_same_series_and_another_is_not() -> None:
+    first, again, other = (
+        [
+            (each.labels, each.times_ms.tobytes(), each.values.tobytes())
+            for each in World(healthy.healthy(seed, 3600.0), {"up", "spillway_door_events_total"}).series()
+        ]
+        for seed in (4, 4, 5)
+    )
+    assert first == again
+    assert [labels for labels, _, _ in first] == [labels for labels, _, _ in other]
+    assert not any(one == two for one, two in zip(first, other, strict=True))
 
 
 def test_a_process_that_dies_ends_its_series_and_counts_anew() -> None:
@@ -226,6 +255,17 @@ def test_the_simulated_canary_has_the_canarys_figures() -> None:
     )
 
 
+def test_the_simulated_ledger_has_the_ledgers_figures() -> None:
+    real = LedgerSettings()
+    assert (WINDOW_SECONDS, real.deadline_seconds, real.patience_seconds, real.round_seconds, real.horizon_seconds) == (
+        watchers.WINDOW_SECONDS,
+        watchers.LEDGER_DEADLINE_SECONDS,
+        watchers.LEDGER_PATIENCE_SECONDS,
+        watchers.LEDGER_ROUND_SECONDS,
+        watchers.LEDGER_HORIZON_SECONDS,
+    )
+
+
 def test_the_standard_windows_by_arithmetic() -> None:
     # The table: 52 s, 8.6 minutes, 3.6 hours, never, never.
     expected = ["52 s", "8.6 min", "3.6 h", "never", "never"]
@@ -236,11 +276,25 @@ def test_the_standard_windows_by_arithmetic() -> None:
 
 
 def test_a_mutant_that_nothing_pages_is_named() -> None:
-    mutant = weeks.MUTANTS[0].moved(1000.0)
-    early = Firing("A", (), 0, weeks.EPOCH_MS + 999_000, weeks.EPOCH_MS + 999_000)
-    in_time = replace(early, begins_ms=weeks.EPOCH_MS + 1_030_000)
-    assert [] == weeks.missed([mutant], [in_time], weeks.EPOCH_MS)
-    assert [f"{mutant.words}: no page within 90 s"] == weeks.missed([mutant], [early], weeks.EPOCH_MS)
+    mutant = mutants.MUTANTS[0].moved(1000.0)
+    early = Firing("A", (), 0, EPOCH_MS + 999_000, EPOCH_MS + 999_000)
+    in_time = replace(early, begins_ms=EPOCH_MS + 1_030_000)
+    assert [] == mutants.missed([mutant], [in_time], EPOCH_MS)
+    assert [f"{mutant.words}: no page within 90 s"] == mutants.missed([mutant], [early], EPOCH_MS)
+
+
+@pytest.mark.parametrize(
+    ("pending", "ends", "expected"),
+    [
+        (100.0, 100.0, False),
+        # Begun in what happens, and there still at the next look, when nothing happens any more.
+        (100.0, 400.0, True),
+        (400.0, 400.0, True),
+    ],
+)
+def test_what_answers_while_nothing_happens_is_a_suspicion(pending: float, ends: float, expected: bool) -> None:
+    found = Firing("A", (), *(int(at * 1000) for at in (pending, pending, ends)))
+    assert expected == weeks.is_suspicious(found, [(90.0, 220.0), (690.0, 820.0)], 0)
 
 
 def test_an_alert_that_nobody_speaks_for_is_named() -> None:
@@ -250,6 +304,7 @@ def test_an_alert_that_nobody_speaks_for_is_named() -> None:
     assert [] == absence.complaints([of], by_alert, [(loss, {of.absence: 95.0})])
     (said,) = absence.complaints([of], by_alert, [(loss, {"Watchdog": 0.0})])
     assert said.startswith("AckedUnaccounted: ledger dead, and neither of")
+    assert ["AckedUnaccounted: ledger never taken away"] == absence.complaints([of], by_alert, [])
 
 
 def test_a_page_that_comes_late_is_not_held() -> None:
@@ -258,6 +313,24 @@ def test_a_page_that_comes_late_is_not_held() -> None:
     assert detection.Row(outage, (soon,) * 19 + (late,)).held
     assert not detection.Row(outage, (soon,) * 18 + (late,) * 2).held
     assert not detection.Row(outage, (soon,) * 19 + (replace(soon, false=True),)).held
+
+
+@pytest.mark.parametrize(
+    ("kind", "share", "ours", "expected"),
+    [
+        ("errors", 0.1, {"A": 515.0}, True),
+        # The standard windows page after 518 s.
+        ("errors", 0.1, {"A": 519.0}, False),
+        ("errors", 0.1, {}, False),
+        ("errors", 0.001, {}, True),
+        ("loss", 0.001, {"A": 150.0}, True),
+        ("loss", 0.001, {}, False),
+    ],
+)
+def test_a_partial_outage_pages_no_later_than_the_standard_windows_and_a_loss_always(
+    kind: Kind, share: float, ours: dict[str, float], expected: bool
+) -> None:
+    assert expected == detection.Partial("", kind, share, ours, {}).held
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -291,9 +364,9 @@ def test_two_healthy_weeks_page_nobody(tmp_path: Path) -> None:
 @pytest.mark.proof
 @pytest.mark.timeout(900)
 def test_every_mutant_of_a_week_pages(tmp_path: Path) -> None:
-    story, placed = weeks.mutated(1)
+    story, placed = mutants.mutated(1)
     with server(PROGRAMS, tmp_path) as started:
-        assert [] == weeks.missed(placed, weeks.run(started, BOOK, story).pages, story.epoch_ms)
+        assert [] == mutants.missed(placed, weeks.run(started, BOOK, story).pages, story.epoch_ms)
 
 
 @pytest.mark.proof

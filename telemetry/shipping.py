@@ -55,7 +55,7 @@ class Shipper(Generic[T]):
             self._wake.set()
 
     def later(self, make: Callable[[], None]) -> None:
-        """Call this soon, here or in the shipper's thread, before the next batch: it is to `put` items. One that raises failed."""
+        """Call this soon, here or in the shipper's thread, before the next batch; it `put`s items. One that raises has failed."""
         self._unmade.append(make)
         if len(self._unmade) >= MADE_AT_ONCE:
             self._make()

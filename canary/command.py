@@ -128,7 +128,7 @@ def _service(settings: CanarySettings) -> Service:
 
 def _all_known(running: Service) -> bool:
     watched = running.canary
-    if not watched.sent or not watched.answered:
+    if not watched.rounds.sent or not watched.rounds.answered:
         return False
     judged = ((watched.judgement(one, exit)) for one in watched.open.values() for exit in watched.exits_of(one))
     return all(one.settled or one.verdict in _WELL or (one.convicts and one.verdict is not Verdict.LATE) for one in judged)

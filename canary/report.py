@@ -111,7 +111,7 @@ def report(canary: Canary, checks: Sequence[Checked], drawn: Strips | None = Non
     rows = tuple(
         _row(canary, exit, door, judged, newest, drawn.get((exit, door), ("", "")), now)
         for exit in EXITS if exit in canary.eyes
-        for door in DOORS if door in canary.voices and exit in exits_of(door)
+        for door in DOORS if door in canary.rounds.voices and exit in exits_of(door)
     )  # fmt: skip
     cases = canary.state.cases()
     outcome = _outcome(canary, rows, judged, cells, checks, now)
@@ -122,12 +122,12 @@ def report(canary: Canary, checks: Sequence[Checked], drawn: Strips | None = Non
         sentence=_sentence(canary, outcome, rows, blames, checks, now),
         interval_seconds=canary.settings.interval_seconds,
         lately_seconds=canary.settings.lately_seconds,
-        shards=len(canary.slots),
-        sent=canary.sent,
+        shards=len(canary.rounds.slots),
+        sent=canary.rounds.sent,
         pending=len(canary.open),
         rows=rows,
         blames=blames,
-        doors=tuple((door, _door_words(canary, door)) for door in canary.voices),
+        doors=tuple((door, _door_words(canary, door)) for door in canary.rounds.voices),
         cases=tuple(cases),
         checks=tuple(checks),
     )
@@ -169,7 +169,7 @@ def _exit_cells(newest: Newest) -> Iterator[Cell]:
 
 
 def _door_cells(canary: Canary) -> Iterator[Cell]:
-    for door, voice in canary.voices.items():
+    for door, voice in canary.rounds.voices.items():
         for slot, outcome, _, _ in voice.last.values():
             yield Cell(door, slot, "", State.WORKS if outcome == "accepted" else State.FAILS)
 
@@ -252,7 +252,7 @@ def _outcome(
         return Outcome.CONVICTED
     blind = any(row.verdict == Verdict.UNKNOWN or row.blind for row in rows)
     unchecked = any(check.verdict == Outcome.UNKNOWN for check in checks)
-    if not rows or blind or unchecked or canary.held_back_since:
+    if not rows or blind or unchecked or canary.rounds.held_back_since:
         return Outcome.UNKNOWN
     return Outcome.HELD
 
@@ -270,8 +270,8 @@ def _sentence(
             said.append(f"Every exit {which}delivers now; {case.event} was {case.verdict} at {case.exit} ({at} UTC).")
     blind = {row.exit: row.blind for row in rows if row.blind}
     said += [f"{exit} can't be looked at: {why}." for exit, why in blind.items()]
-    if canary.held_back_since:
-        said.append(f"No probe is sent since {now - canary.held_back_since:.0f} s: {len(canary.open)} are under way.")
+    if canary.rounds.held_back_since:
+        said.append(f"No probe is sent since {now - canary.rounds.held_back_since:.0f} s: {len(canary.open)} are under way.")
     if outcome is Outcome.UNKNOWN:
         said += [f"{check.name} is not known: {check.sentence}" for check in checks if check.verdict == Outcome.UNKNOWN]
     silent = sorted({f"{row.exit} through {row.door}" for row in rows if row.verdict == Verdict.UNKNOWN and not row.blind})
@@ -280,12 +280,13 @@ def _sentence(
     if said:
         return " ".join(said)
     known = sum(row.judged for row in rows)
-    shards = f"each of {len(canary.slots)} shards" if len(canary.slots) > 1 else "the one shard" if canary.slots else "one slice"
-    return f"Every probe is where it should be: {known} sightings lately, through {len(canary.voices)} doors onto {shards}."
+    count, doors = len(canary.rounds.slots), len(canary.rounds.voices)
+    shards = f"each of {count} shards" if count > 1 else "the one shard" if count else "one slice"
+    return f"Every probe is where it should be: {known} sightings lately, through {doors} doors onto {shards}."
 
 
 def _door_words(canary: Canary, door: Door) -> str:
-    last = list(canary.voices[door].last.values())
+    last = list(canary.rounds.voices[door].last.values())
     if not last:
         return "unknown: nothing was sent"
     bad = [(slot, outcome, why) for slot, outcome, why, _ in last if outcome != "accepted"]

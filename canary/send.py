@@ -1,7 +1,8 @@
 """Sending probes: in at both doors, by what anybody else uses too.
 
-gRPC goes through the SDK's publisher, HTTP is a plain POST. Each door is asked by a thread of its own; a request carries one
-round, has a deadline, and is not sent again: a probe without an answer is one whose fate is not promised.
+gRPC goes through the SDK's publisher, which tries again within the deadline as it does for anybody; HTTP is a plain POST, once.
+Each door is asked by a thread of its own; a request carries one round, and has a deadline. A probe without an answer by then is
+one whose fate is not promised.
 """
 
 import http.client

@@ -68,10 +68,10 @@ class Service:
         self._drain()
 
     def _drain(self) -> None:
-        self.canary.stop_sending()
+        self.canary.rounds.stop()
         until = self.canary.clock() + self.canary.settings.door_seconds_max + 1.0
         quiet = threading.Event()
-        while not self.canary.answered and self.canary.clock() < until:
+        while not self.canary.rounds.answered and self.canary.clock() < until:
             self.canary.step()
             quiet.wait(STEP_SECONDS)
 

@@ -3,22 +3,23 @@
     a round is due ─► written down ─► sent ─► answered ─┐
     a look is due  ─► what an exit holds ───────────────┴─► folded ─► judged ─► settled, counted, forgotten
 
-Rules. `step` is called again and again by one thread and never waits: doors and exits are asked by threads of their own. What is
-under way is bounded: one round and one look at a time for each, and `outstanding_max` probes; beyond that nothing is sent,
-which is said and is no green. A look asks for what has not been seen, and once more for what has, when its due time is over.
+Rules. `step` is called again and again by one thread and never waits: doors (`rounds.py`) and exits are asked by threads of their
+own. What is under way is bounded: one look at a time for each exit. A look asks for what has not been seen, and once more for
+what has, when its due time is over.
 """
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from canary.blame import exits_of
 from canary.judge import CONVICTING, Judgement, Look, Verdict, differences, fold, judge
-from canary.lanes import Door, Shard, Slot, cover
+from canary.lanes import Door, Shard, Slot
 from canary.looks import Exit, Held
 from canary.probes import Probe, number_of
-from canary.send import ACCEPTED, REJECTED, UNANSWERED, Sends, Sent
+from canary.rounds import Rounds
+from canary.send import Sends
 from canary.settings import CanarySettings
 from canary.state import Case, Open, State
 from canary.work import Workers
@@ -26,13 +27,8 @@ from telemetry import metrics as m
 from telemetry.log import Logger
 from telemetry.metrics import Metrics
 
-SHARDS_SECONDS = 60.0
-SHARDS_WAIT_SECONDS = 5.0
 JUDGE_SECONDS = 1.0
 RECENT_MAX = 20_000
-OUTCOMES = (ACCEPTED, REJECTED, UNANSWERED, "held_back")
-# Until the shards are known.
-_ANY_SLOT = Slot(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +64,6 @@ class Eye:
     blind: str = ""
 
 
-@dataclass
-class Voice:
-    """How sending through one door goes."""
-
-    door: Sends
-    round: list[Open] = field(default_factory=list)
-    future: "Future[list[Sent]] | None" = None
-    # By slice: the last outcome.
-    last: dict[int, tuple[Slot, str, str, float]] = field(default_factory=dict)
-
-
 class Canary:
     """One canary. Everything that it talks to is handed in; `step` drives it."""
 
@@ -97,41 +82,26 @@ class Canary:
         slices: int = 16,
     ) -> None:
         self.settings, self.state, self.clock = settings, state, clock
-        self.voices = {voice.door: Voice(voice) for voice in doors}
         self.eyes = {exit.name: Eye(exit) for exit in exits}
         self.open: dict[int, Open] = {one.probe.number: one for one in state.open()}
         self.recent: deque[Recent] = deque(maxlen=RECENT_MAX)
-        self.slots: tuple[Slot, ...] = ()
-        self.held_back_since = 0.0
-        self.sent = 0
-        self._shards, self._workers, self._log, self._slices = shards, workers, log, slices
-        self._metrics = metrics
+        self.rounds = Rounds(settings, state, self.open, doors, shards, workers, metrics, log, began=clock(), slices=slices)
+        self._workers, self._log, self._metrics = workers, log, metrics
         self._settled: dict[int, dict[str, Judgement]] = defaultdict(dict)
-        self._next_round = self._next_shards = self._next_judge = float("-inf")
-        self._mapping: Future[Mapping[str, Sequence[Shard]]] | None = None
-        self._began, self._stopping = clock(), False
+        self._next_judge = float("-inf")
         self._now: dict[tuple[int, str], Judgement] = {}
         # Of what is open, what was told as a case already.
         self._told: dict[tuple[int, str], set[Verdict]] = defaultdict(set)
         self._recent_seconds = settings.lately_seconds + max(settings.lost_seconds, settings.backup_lost_seconds)
         metrics.gauge(m.CANARY_PENDING_EVENTS).set_function(lambda: float(len(self.open)))
         # From the start, as zero: the first failure is an increase already, and not a series that begins at one.
-        for door in self.voices:
-            for outcome in OUTCOMES:
-                metrics.counter(m.CANARY_SENT, door=door, outcome=outcome)
         for exit in self.eyes:
             for outcome in ("looked", "failed"):
                 metrics.counter(m.CANARY_LOOKS, exit=exit, outcome=outcome)
 
     def step(self) -> None:
         now = self.clock()
-        self._know_shards(now)
-        self._take_answers(now)
-        # The first round waits a moment for the shards, so that it goes onto each.
-        known = self.slots or now >= self._began + SHARDS_WAIT_SECONDS
-        if known and not self._stopping and now >= self._next_round:
-            self._next_round = now + self.settings.interval_seconds
-            self._send_round(now)
+        self.rounds.step(now)
         for eye in self.eyes.values():
             self._take_look(eye, now)
             self._begin_look(eye, now)
@@ -139,82 +109,7 @@ class Canary:
             self._next_judge = now + JUDGE_SECONDS
             self._judge_all(now)
 
-    def stop_sending(self) -> None:
-        """What is open stays on disk, for the next life."""
-        self._stopping = True
-
-    @property
-    def answered(self) -> bool:
-        """No round is under way."""
-        return all(voice.future is None for voice in self.voices.values())
-
-    # -- out
-
-    def _know_shards(self, now: float) -> None:
-        if self._mapping is not None and self._mapping.done():
-            try:
-                self.slots = cover(self._mapping.result(), self._slices) or self.slots
-            except Exception as exc:  # noqa: BLE001 - the last known map serves on
-                self._log.warning("shards can't be listed", detail=f"{type(exc).__name__}: {exc}")
-            self._mapping = None
-        if self._mapping is None and now >= self._next_shards:
-            self._next_shards = now + SHARDS_SECONDS
-            self._mapping = self._workers.submit("shards", self._shards)
-
-    def _send_round(self, now: float) -> None:
-        slots = self.slots or (_ANY_SLOT,)
-        free = [voice for voice in self.voices.values() if voice.future is None]
-        for voice in self.voices.values():
-            if voice.future is not None:
-                self._metrics.counter(m.CANARY_SENT, door=voice.door.door, outcome="held_back").inc()
-        each = max(1, self.settings.round_events_max // max(1, len(self.voices)))
-        turn = self.state.next_turn
-        # More shards than a round may have events: they take turns.
-        chosen = [slots[(turn * each + at) % len(slots)] for at in range(min(each, len(slots)))]
-        if len(self.open) + len(chosen) * len(free) > self.settings.outstanding_max:
-            self.held_back_since = self.held_back_since or now
-            for voice in free:
-                self._metrics.counter(m.CANARY_SENT, door=voice.door.door, outcome="held_back").inc(len(chosen))
-            return
-        self.held_back_since = 0.0
-        number = self.state.next_number
-        rounds: list[tuple[Voice, list[Open]]] = []
-        for voice in free:
-            made = [Open(self._probe(number + at, voice.door.door, slot, now, turn), slot) for at, slot in enumerate(chosen)]
-            number += len(made)
-            rounds.append((voice, made))
-        if not rounds:
-            return
-        self.state.begin(one for _, made in rounds for one in made)
-        for voice, made in rounds:
-            self.open.update((one.probe.number, one) for one in made)
-            self.sent += len(made)
-            voice.round = made
-            voice.future = self._workers.submit(voice.door.door, _sending(voice.door, [one.probe for one in made]))
-
-    def _probe(self, number: int, door: Door, slot: Slot, now: float, turn: int) -> Probe:
-        return Probe(self.state.source, number, door, slot.slice, now, turn, self.state.ring, self._slices)
-
-    def _take_answers(self, now: float) -> None:
-        for voice in self.voices.values():
-            if voice.future is None or not voice.future.done():
-                continue
-            try:
-                answers = voice.future.result()
-            except Exception as exc:  # noqa: BLE001 - a door that can't be asked has not acknowledged
-                answers = [Sent("unanswered", f"{type(exc).__name__}: {exc}")] * len(voice.round)
-            for one, answer in zip(voice.round, answers, strict=True):
-                one.outcome, one.why = answer.outcome, answer.why
-                voice.last[one.slot.slice] = (one.slot, answer.outcome, answer.why, now)
-                self._metrics.counter(m.CANARY_SENT, door=voice.door.door, outcome=answer.outcome).inc()
-            self.state.answered(voice.round)
-            failed = [one for one in voice.round if not one.acknowledged]
-            if failed:
-                why = failed[0].why[:300]
-                self._log.warning("probes were not acknowledged", door=voice.door.door, count=len(failed), detail=why)
-            voice.future, voice.round = None, []
-
-    # -- in
+    # -- looks
 
     def _begin_look(self, eye: Eye, now: float) -> None:
         if eye.asking is not None or now - eye.ended < self.settings.look_seconds:
@@ -322,8 +217,8 @@ class Canary:
 
     def _judge_all(self, now: float) -> None:
         self._now = {}
-        overdue = {(exit, door): 0 for door in self.voices for exit in exits_of(door) if exit in self.eyes}
-        answering = {one.probe.number for voice in self.voices.values() for one in voice.round}
+        overdue = {(exit, door): 0 for door in self.rounds.voices for exit in exits_of(door) if exit in self.eyes}
+        answering = self.rounds.answering
         for one in list(self.open.values()):
             exits = list(self.exits_of(one))
             for exit in exits:
@@ -367,7 +262,3 @@ class Canary:
                     trace_id=one.probe.trace_id,
                     detail=detail,
                 )
-
-
-def _sending(door: Sends, round: Sequence[Probe]) -> Callable[[], list[Sent]]:
-    return lambda: door.send(round)

@@ -20,6 +20,7 @@ PARTS = {
     "sdk": "pipeline.sdk.bench",
     "etl": "pipeline.etl.bench",
     "ledger": "pipeline.ledger.bench",
+    "canary": "canary.bench",
     "store": "telemetry.store.bench",
 }
 SECONDS_MAX = 300

@@ -10,6 +10,8 @@ Rules
 - It starts without the bucket (TRAPS 12).
 - Killed, it takes with it what it saw since its last segment, at most `SEGMENT_SECONDS`; whoever reads the segments sees that the
   last one is missing, and from when on nothing is known.
+- What nobody foresaw is logged, counted, and tried again like a bucket that is away, but not for ever: a segment that fails so
+  `SURPRISES_MAX` times is let go. Its number stays without a segment, which says that what was seen then is not accounted for.
 """
 
 import secrets
@@ -31,6 +33,7 @@ CALLS = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "
 SEGMENT_SECONDS = 5.0
 _FIRST_SECONDS = 0.5
 END_SECONDS_MAX = 3.0
+SURPRISES_MAX = 3
 
 
 class Recorder:
@@ -54,6 +57,8 @@ class Recorder:
         self._number = 0
         # Made, and not known to be written: the next to go.
         self._pending: tuple[Segment, bytes] | None = None
+        # How often that one failed in a way that nobody foresaw.
+        self._surprises = 0
         self._written = metrics.counter(LEDGER_SEGMENTS, outcome="written")
         self._failed = metrics.counter(LEDGER_SEGMENTS, outcome="failed")
         self._events = metrics.counter(LEDGER_EVENTS)
@@ -80,22 +85,42 @@ class Recorder:
     def write(self, *, last: bool = False) -> bool:
         """Bring what was seen to the bucket; whether all of it is there. Once the last is written there are no others."""
         while True:
-            if self._pending is None:
-                self._pending = self._made(last=last)
-            segment, body = self._pending
             try:
+                if self._pending is None:
+                    self._pending = self._made(last=last)
+                segment, body = self._pending
                 self._objects.put(segment.key, body, {})
             except SpillwayError as exc:
                 self._failed.inc()
                 if self._log is not None:
-                    self._log.warning("a ledger segment is not written", segment=segment.number, detail=str(exc))
+                    self._log.warning("a ledger segment is not written", segment=self._number - 1, detail=str(exc))
+                return False
+            except Exception as exc:  # noqa: BLE001 - or this process would account for nothing until it begins anew
+                self._surprised(exc)
                 return False
             self._written.inc()
-            self._pending, self._written_to = None, segment.reaches_to
+            self._pending, self._written_to, self._surprises = None, segment.reaches_to, 0
             if segment.last or not last:
                 return True
 
+    def _surprised(self, exc: Exception) -> None:
+        self._failed.inc()
+        self._surprises += 1
+        let_go = self._pending is None or self._surprises >= SURPRISES_MAX
+        if self._log is not None:
+            self._log.error(
+                "a ledger segment failed as nobody foresaw",
+                segment=self._number - 1,
+                kind=type(exc).__name__,
+                detail=str(exc),
+                let_go=let_go,
+            )
+        if let_go:
+            self._pending, self._surprises = None, 0
+
     def _made(self, *, last: bool) -> tuple[Segment, bytes]:
+        # Before anything is taken out of the tally: if that is lost on the way, its number is missing.
+        number, self._number = self._number, self._number + 1
         # Before the digests are taken: what comes in between is in the next one, too.
         reaches_to = self._now()
         taken: Taken = self.tally.take()
@@ -104,14 +129,13 @@ class Recorder:
             self._part,
             self._worker,
             self._boot,
-            self._number,
+            number,
             self._began_at,
             reaches_to,
             last,
             taken.digests,
             sorted(taken.incomplete),
         )
-        self._number += 1
         return segment, encode(segment)
 
     def _run(self) -> None:

@@ -51,7 +51,7 @@ def test_every_probe_is_delivered_at_every_exit_through_both_doors_and_onto_ever
         (row.exit, row.door) for row in found.rows
     }
     assert {"delivered"} == {row.verdict for row in found.rows}
-    assert {"events-0", "events-1"} == {slot.shard("events") for slot in canary.slots}
+    assert {"events-0", "events-1"} == {slot.shard("events") for slot in canary.rounds.slots}
     lanes = Counter((probe.door, probe.slice) for probe in world.sent)
     assert (4, True) == (len(lanes), max(lanes.values()) - min(lanes.values()) <= 1)
     # Between them a tick of the look and of the clock.
@@ -187,7 +187,7 @@ def test_a_single_stuck_shard_is_reported_within_60_seconds_and_named() -> None:
     world = World()
     canary = canary_in(world)
     pass_time(world, canary, 60.0)
-    stuck = canary.slots[1].slice
+    stuck = canary.rounds.slots[1].slice
     began = world.now
 
     def fault(probe: Probe, exit: str, copies: list[Copy]) -> list[Copy]:

@@ -1,18 +1,22 @@
 """What a process saw, on its way to the bucket, and what is known when it does not come there."""
 
 import random
+import threading
 from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from canary.ledger.books import Window
+from canary.ledger.collect import Collected
 from pipeline.backup.objects import MemoryObjects
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
+from pipeline.ledger import recorder as recorders
 from pipeline.ledger import tally as tallies
 from pipeline.ledger.identity import Column, Elements, of_encoded
-from pipeline.ledger.recorder import Recorder
+from pipeline.ledger.recorder import SURPRISES_MAX, Recorder
 from pipeline.ledger.segment import Segment, decode, encode, place_of
 from pipeline.ledger.table import Table
 from pipeline.ledger.tally import LIST_EVENTS_MAX, Digest, Slot, Taken, Tally
@@ -222,6 +226,91 @@ def test_a_live_recorder_writes_by_itself_and_ends_in_peace() -> None:
     said = written(objects)
     assert said[-1].last
     assert 1 == sum(digest.events for segment in said for digest in segment.digests.values())
+
+
+def test_a_live_recorder_goes_on_after_a_failure_that_nobody_foresaw(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Surprising(MemoryObjects):
+        def put(self, key: str, body: bytes, metadata: object) -> None:
+            tried.append(key)
+            if len(tried) == 1:
+                raise KeyError("nobody foresaw it")
+            super().put(key, body, {})
+            came.set()
+
+    monkeypatch.setattr(recorders, "_FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(recorders, "SEGMENT_SECONDS", 0.01)
+    tried: list[str] = []
+    came, objects, metrics = threading.Event(), Surprising(), Metrics()
+    of = Recorder.begin("grpc", "grpc-1", objects, metrics)
+    of.tally.note(SLOT.tier, SLOT.tenant, SLOT.door, AT, events("a"))
+    assert came.wait(10.0), "its thread ended"
+    assert of.end()
+    said = written(objects)
+    assert (tried[0], tried[0], 1, list(range(len(said))), True) == (
+        tried[1],
+        min(objects.bodies),
+        sum(digest.events for segment in said for digest in segment.digests.values()),
+        [segment.number for segment in said],
+        said[-1].last,
+    )
+    assert 1 == metrics.registry.get_sample_value("spillway_ledger_segments_total", {"outcome": "failed"})
+
+
+def unaccounted(segments: Sequence[Segment], *windows: int) -> list[bool]:
+    """Of which of these windows the ledger says that the door's part is not known."""
+    collected = Collected(back_seconds=0.0)
+    for segment in segments:
+        collected.add(segment, segment.reaches_to)
+    collected.looked(segments[-1].reaches_to, segments[0].began_at)
+    tier = "grpc-door:acknowledged"
+    return [tier in collected.unaccounted(Window(SLOT.tenant, SLOT.door, window)) for window in windows]
+
+
+def test_a_segment_that_fails_again_and_again_as_nobody_foresaw_is_let_go_and_only_its_time_is_not_accounted_for() -> None:
+    class Poisoned(MemoryObjects):
+        def put(self, key: str, body: bytes, metadata: object) -> None:
+            if key.endswith("-00000001"):
+                tried.append(key)
+                raise KeyError("nobody foresaw it")
+            super().put(key, body, {})
+
+    tried: list[str] = []
+    objects, now = Poisoned(), [1_700_000_000.0]
+    of = recorder(objects, now)
+    outcomes = []
+    for number in range(10):
+        now[0] = 1_700_000_100.0 + number * 100
+        of.tally.note(SLOT.tier, SLOT.tenant, SLOT.door, int(now[0] * 1e6), events(f"e{number}"))
+        outcomes.append(of.write())
+    assert ([True] + [False] * SURPRISES_MAX + [True] * (9 - SURPRISES_MAX), SURPRISES_MAX) == (outcomes, len(tried))
+    said = written(objects)
+    assert [0, *range(2, 9 - SURPRISES_MAX + 2)] == [segment.number for segment in said]
+    assert [False, True, False] == unaccounted(said, 1_700_000_000, 1_700_000_200, 1_700_000_900)
+
+
+@pytest.mark.parametrize("broken", ["encode", "take"])
+def test_what_was_lost_on_the_way_into_a_segment_leaves_a_hole_in_the_numbers(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects, now = MemoryObjects(), [1_700_000_000.0]
+    of = recorder(objects, now)
+    take = of.tally.take
+
+    def failing(*_: object) -> bytes:
+        take()
+        raise MemoryError
+
+    outcomes = []
+    for number in range(3):
+        now[0] = 1_700_000_100.0 + number * 100
+        of.tally.note(SLOT.tier, SLOT.tenant, SLOT.door, int(now[0] * 1e6), events(f"e{number}"))
+        with monkeypatch.context() as patched:
+            if number == 1:
+                patched.setattr(*((recorders, "encode") if broken == "encode" else (of.tally, "take")), failing)
+            outcomes.append(of.write())
+    said = written(objects)
+    assert ([True, False, True], [0, 2]) == (outcomes, [segment.number for segment in said])
+    assert [False, True] == unaccounted(said, 1_700_000_000, 1_700_000_200)
 
 
 def test_its_metrics_are_there_from_the_start() -> None:

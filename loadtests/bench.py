@@ -23,7 +23,7 @@ PARTS = {
     "canary": "canary.bench",
     "store": "telemetry.store.bench",
 }
-SECONDS_MAX = 300
+SECONDS_MAX = 900
 
 
 @click.command()

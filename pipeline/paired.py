@@ -1,0 +1,124 @@
+"""What one thing costs more than another in CPU, told on a machine that is shared and never quiet.
+
+    generation: fresh processes of each kind ─► rounds: each kind is loaded for a moment, in shuffled order ─► CPU a unit of each
+    a ratio for each round ─► one for each generation ─► their median, and where the true one lies (95 %)
+
+Rules
+- What disturbs lasts longer than a moment: it hits all kinds of a round, so ratios are taken within rounds. The smallest and the
+  largest quarter of them are left out.
+- Two processes of one kind differ by where their memory happens to lie, by some percent, for as long as they live. Only fresh
+  processes average that out; so the uncertainty is that between generations, not that between rounds.
+- What a kind does later, for what came in its turn, is its own: its CPU is counted until its next turn.
+- A kind that is there twice shows the noise. A verdict says if it lies within it.
+"""
+
+import asyncio
+import math
+import operator
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+# Of the ratios in the rounds, at each end.
+_LEFT_OUT_SHARE = 0.25
+# Student's t for 95 %, two-sided, by degrees of freedom; beyond the last, as there. Source: any table of it.
+_STUDENT = (
+    12.71,
+    4.30,
+    3.18,
+    2.78,
+    2.57,
+    2.45,
+    2.36,
+    2.31,
+    2.26,
+    2.23,
+    2.20,
+    2.18,
+    2.16,
+    2.14,
+    2.13,
+    2.12,
+    2.11,
+    2.10,
+    2.09,
+    2.09,
+)
+GENERATIONS_MIN = 5
+
+# CPU seconds a unit, by kind, in each round.
+Costs = dict[str, list[float]]
+
+
+class Loaded(Protocol):
+    """One of the kinds, as it runs."""
+
+    async def load(self) -> int:
+        """Give it a moment's work; how many units that were."""
+
+    async def cpu_seconds(self) -> float:
+        """What it has used since it started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Of two costs."""
+
+    median: float
+    # Where the true one is with a probability of 95 %.
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3f} ({self.low:.3f}-{self.high:.3f})"
+
+    def verdict(self, goal_max: float) -> str:
+        """In words; whether it is met is a matter of the median, and how sure that is of the rest."""
+        sure = self.high <= goal_max or self.low > goal_max
+        return f"<= {goal_max} {'met' if self.met(goal_max) else 'MISSED'}{'' if sure else ', within the noise'}"
+
+    def met(self, goal_max: float) -> bool:
+        return self.median <= goal_max
+
+
+async def costs(kinds: Mapping[str, Loaded], rounds: int, random: Random) -> Costs:
+    """Of one generation. One round more warms."""
+    order = list(kinds)
+    spent: Costs = {kind: [] for kind in kinds}
+    began: dict[str, tuple[float, int]] = {}
+    for number in range(rounds + 1):
+        random.shuffle(order)
+        for kind in order:
+            if number > 1:
+                spent[kind].append(await _since(kinds[kind], *began[kind]))
+            at = await kinds[kind].cpu_seconds()
+            began[kind] = at, await kinds[kind].load()
+    await asyncio.sleep(1)  # the last turn, too, has something to do later
+    for kind in kinds:
+        spent[kind].append(await _since(kinds[kind], *began[kind]))
+    return spent
+
+
+async def _since(kind: Loaded, at: float, units: int) -> float:
+    return (await kind.cpu_seconds() - at) / units
+
+
+def ratio(generations: Sequence[Costs], kind: str, of: str) -> Ratio:
+    """Of what `costs` said in several generations.
+
+    Raises: ValueError: of fewer than `GENERATIONS_MIN`.
+    """
+    if len(generations) < GENERATIONS_MIN:
+        raise ValueError(f"{len(generations)} generations say nothing: take at least {GENERATIONS_MIN}")
+    each = [math.exp(_middle(map(math.log, map(operator.truediv, costs[kind], costs[of])))) for costs in generations]
+    mean = statistics.fmean(each)
+    about = _STUDENT[min(len(each) - 1, len(_STUDENT)) - 1] * statistics.stdev(each) / len(each) ** 0.5
+    return Ratio(statistics.median(each), mean - about, mean + about)
+
+
+def _middle(values: Iterable[float]) -> float:
+    ordered = sorted(values)
+    left_out = round(len(ordered) * _LEFT_OUT_SHARE)
+    return statistics.fmean(ordered[left_out : len(ordered) - left_out])

@@ -314,8 +314,9 @@ def _brought(row: npt.NDArray[np.uint8], number: int, whole: Mapping[int, Sequen
 
 
 def _event(encoded: bytes) -> CloudEvent:
-    """Behind what is no longer than a row there may be zeros that are not its own; it is read alike with them and without. As many
-    are its own as it takes to be whole, since no field begins with a zero.
+    """Behind what is no longer than a row there may be zeros that are not its own; it is read alike with and without them.
+
+    As many are its own as it takes to be whole, since no field begins with a zero.
 
     Raises: DecodeError: it is no event.
     """

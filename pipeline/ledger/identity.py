@@ -135,7 +135,7 @@ class NativeColumn:
 
     def put(self, encoded: Sequence[bytes]) -> None:
         for position in self._fold(encoded, self._elements, self.rows):
-            identity = _identity_of_odd(encoded[position])[None]
+            identity = _identity_of_odd(encoded[position])
             odd = _elements(identity, np.zeros(1, np.uint64), [np.empty(IDENTITY_WORDS, np.uint64) for _ in range(2)])
             row = self._elements[self.rows + position]
             row[0], row[2:] = odd.keys[0], odd.names[0]
@@ -297,12 +297,12 @@ def _elements(identities: Words, contents: Words, spare: Sequence[Words]) -> Ele
 
 
 def _identity_of_odd(encoded: bytes) -> Words:
-    """Of one that does not begin as it should: parsed, and its beginning encoded anew.
+    """A single row, of one that does not begin as it should: it is parsed, and its beginning encoded anew.
 
     Raises: DecodeError: it is no event.
     """
     event = _event(encoded)
-    return _column([canonical(event.source, event.id)], IDENTITY_BYTES).view(np.uint64)[0]
+    return _column([canonical(event.source, event.id)], IDENTITY_BYTES).view(np.uint64)
 
 
 def _brought(row: npt.NDArray[np.uint8], number: int, whole: Mapping[int, Sequence[bytes]]) -> bytes:

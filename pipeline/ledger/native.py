@@ -37,7 +37,7 @@ def _loaded() -> tuple[Code | None, str]:
     if is_off:
         return None, f"numpy, by {SWITCH}"
     try:
-        return importlib.import_module("pipeline.ledger._fold"), "native"  # type: ignore[return-value]
+        return importlib.import_module("pipeline.ledger._fold"), "native"
     except ModuleNotFoundError:
         return None, "numpy: the C part is not built"
     except ImportError as exc:

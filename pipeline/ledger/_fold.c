@@ -4,9 +4,9 @@
    add(cells, keys, contents, names)    elements are added to a table's cells, in place
 
    Rules
-   - An event that does not begin with its id and its source, one byte of length each, or whose identity is longer than 96 bytes, is
-     odd: its row has its content alone, and its position is returned. Whoever called has it parsed.
-   - Everything is checked before anything is written, but for the events' type: of rows, those behind `start` may be written over.
+   - An event that does not begin with its id and its source, with one byte of length each, or whose identity is longer than 96
+     bytes, is odd: its row has its content alone, and its position is returned. Whoever called has it parsed.
+   - Everything is checked before anything is written, but for what the events are: rows behind `start` may be written over.
    - The GIL is held: a call takes microseconds. No Python code runs between the checks and the end.
    - The reference is the code in numpy; tests/ledger/test_native.py compares them. Change both. */
 
@@ -31,15 +31,19 @@
 #define CELLS (PARTS * PART_CELLS)
 #define CELL_WORDS (4 + NAME_WORDS)
 
+/* So many events ahead. */
+#define AHEAD 4
+#define LINE_BYTES 64
+
 #define TAG_ID 0x0A
 #define TAG_SOURCE 0x12
 #define CHECK_SALT UINT64_C(0x9E3779B97F4A7C15)
 #define CRC_POLYNOMIAL 0xEDB88320u
 
-/* Of identity.py: what a word weighs in the checksum; what it is mixed with; what those from a place on come to if they are zero. */
+/* Of identity.py: what a word weighs in the checksum; what it is mixed with; what those from a place on come to if they are 0. */
 static uint64_t factors[CONTENT_WORDS], salts[IDENTITY_WORDS], rest[IDENTITY_WORDS + 1];
-/* Of a CRC, eight bytes at a time. Source: Kounavis, Berry, "A Systematic Approach to Building High Performance, Software-based, CRC
-   Generators", 2005. */
+/* Of a CRC, eight bytes at a time. Source: Kounavis, Berry, "A Systematic Approach to Building High Performance, Software-based
+   CRC Generators", 2005. */
 static uint32_t crcs[8][256];
 
 static inline uint64_t mix(uint64_t word) {
@@ -116,6 +120,13 @@ static int fold_one(const unsigned char *bytes, size_t size, uint64_t *row) {
     return end == 0;
 }
 
+/* What is looked at of an event, asked of memory before it is needed: that saves a third where events are not in the core's cache.
+   By number, since no pointer may point beyond an object. */
+static inline void fetch(PyObject *event) {
+    for (uintptr_t line = (uintptr_t)event, end = line + sizeof(PyBytesObject) + CONTENT_BYTES; line < end; line += LINE_BYTES)
+        __builtin_prefetch((const void *)line);
+}
+
 /* A buffer of unsigned words of 64 bits in this machine's order; `columns` 0: a single column. 0: an exception is set. */
 static int words_of(PyObject *given, const char *what, int flags, Py_ssize_t columns, Py_buffer *view) {
     if (PyObject_GetBuffer(given, view, flags | PyBUF_FORMAT) < 0)
@@ -170,6 +181,8 @@ static PyObject *fold(PyObject *module, PyObject *const *arguments, Py_ssize_t c
     }
     uint64_t *row = (uint64_t *)rows.buf + start * ROW_WORDS;
     for (Py_ssize_t at = 0; at < size; at++, row += ROW_WORDS) {
+        if (at + AHEAD < size)
+            fetch(PyTuple_GET_ITEM(events, at + AHEAD));
         PyObject *event = PyTuple_GET_ITEM(events, at);
         if (!PyBytes_Check(event)) {
             PyErr_Format(PyExc_TypeError, "events: bytes are wanted, not %s", Py_TYPE(event)->tp_name);

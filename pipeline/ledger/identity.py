@@ -134,11 +134,11 @@ class NativeColumn:
         return len(self._elements) - self.rows
 
     def put(self, encoded: Sequence[bytes]) -> None:
-        for position in self._fold(encoded, self._elements, self.rows):
-            identity = _identity_of_odd(encoded[position])
-            odd = _elements(identity, np.zeros(1, np.uint64), [np.empty(IDENTITY_WORDS, np.uint64) for _ in range(2)])
-            row = self._elements[self.rows + position]
-            row[0], row[2:] = odd.keys[0], odd.names[0]
+        odd = self._fold(encoded, self._elements, self.rows)
+        if odd:
+            found, places = _of_identities([_identity_of_odd(encoded[position]) for position in odd]), np.add(odd, self.rows)
+            self._elements[places, 0] = found.keys
+            self._elements[places, 2:] = found.names
         self.rows += len(encoded)
 
     def take(self) -> Elements:
@@ -192,7 +192,7 @@ class NumpyColumn:
         _PASS[used].take(ends, axis=0, out=identities, mode="clip")
         identities &= words[:, :used]
         for row in odd:
-            identities[row] = _identity_of_odd(_brought(raw[row], row, whole))
+            identities[row] = _column([_identity_of_odd(_brought(raw[row], row, whole))], IDENTITY_BYTES).view(np.uint64)
         return _elements(identities, contents, self._spare)
 
     def _ends(self, raw: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.intp], list[int]]:
@@ -217,7 +217,10 @@ class NumpyColumn:
 
 def of_names(names: Iterable[tuple[str, str]]) -> Elements:
     """Of (source, id) pairs, as an exit holds them. Their content is not known."""
-    identities = [canonical(source, id) for source, id in names]
+    return _of_identities([canonical(source, id) for source, id in names])
+
+
+def _of_identities(identities: Sequence[bytes]) -> Elements:
     if not identities:
         return Elements.none()
     rows = _column(identities, IDENTITY_BYTES).view(np.uint64)
@@ -296,13 +299,13 @@ def _elements(identities: Words, contents: Words, spare: Sequence[Words]) -> Ele
     return Elements(keys, contents, identities[:, :NAME_WORDS])
 
 
-def _identity_of_odd(encoded: bytes) -> Words:
-    """A single row, of one that does not begin as it should: it is parsed, and its beginning encoded anew.
+def _identity_of_odd(encoded: bytes) -> bytes:
+    """Of one that does not begin as it should: it is parsed, and its beginning encoded anew.
 
     Raises: DecodeError: it is no event.
     """
     event = _event(encoded)
-    return _column([canonical(event.source, event.id)], IDENTITY_BYTES).view(np.uint64)
+    return canonical(event.source, event.id)
 
 
 def _brought(row: npt.NDArray[np.uint8], number: int, whole: Mapping[int, Sequence[bytes]]) -> bytes:

@@ -120,7 +120,7 @@ static int fold_one(const unsigned char *bytes, size_t size, uint64_t *row) {
     return end == 0;
 }
 
-/* What is looked at of an event, asked of memory before it is needed: that saves a third where events are not in the core's cache.
+/* What is looked at of an event, asked of memory before it is needed: saves a third where events are not in the core's cache.
    By number, since no pointer may point beyond an object. */
 static inline void fetch(PyObject *event) {
     for (uintptr_t line = (uintptr_t)event, end = line + sizeof(PyBytesObject) + CONTENT_BYTES; line < end; line += LINE_BYTES)

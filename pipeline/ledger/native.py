@@ -33,7 +33,8 @@ class Code(Protocol):
         """
 
 
-def _loaded() -> tuple[Code | None, str]:
+def loaded() -> tuple[Code | None, str]:
+    """None: numpy; and which of them in words."""
     if is_off:
         return None, f"numpy, by {SWITCH}"
     try:
@@ -44,5 +45,5 @@ def _loaded() -> tuple[Code | None, str]:
         return None, f"numpy: the C part can't be loaded: {exc}"
 
 
-# None: numpy; and which of them in words. Tests set it.
-code, runs = _loaded()
+# What runs. Tests and the bench set it.
+code, runs = loaded()

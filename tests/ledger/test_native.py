@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
@@ -129,6 +129,7 @@ def test_every_event_comes_to_the_same_whatever_it_looks_like() -> None:
 
 
 @needs_native
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.binary(max_size=40), st.binary(min_size=240, max_size=300)), min_size=1, max_size=6))
 def test_random_bytes_come_to_the_same_or_to_the_same_refusal(events: list[bytes]) -> None:
     assert of_each(NumpyColumn(1), events) == of_each(NativeColumn(1), events)

@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.openmetrics import exposition as _openmetrics_exposition
 
+from telemetry.buffered import BufferedCounter, BufferedHistogram
+
 F = TypeVar("F", Counter, Gauge)
 
 LATENCY_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -305,7 +307,7 @@ class Metrics:
         self._families: dict[str, Counter | Gauge | Histogram] = {}
 
     def counter(self, metric: Metric, **labels: str) -> Counter:
-        family = self._family(metric, Counter)
+        family = self._family(metric, BufferedCounter)
         return family.labels(**labels) if labels else family
 
     def gauge(self, metric: Metric, **labels: str) -> Gauge:
@@ -315,7 +317,7 @@ class Metrics:
     def histogram(self, metric: Metric, **labels: str) -> Histogram:
         family = self._families.get(metric.name)
         if family is None:
-            family = Histogram(metric.name, metric.help, metric.labels, registry=self.registry, buckets=metric.buckets)
+            family = BufferedHistogram(metric.name, metric.help, metric.labels, registry=self.registry, buckets=metric.buckets)
             self._families[metric.name] = family
         assert isinstance(family, Histogram)
         return family.labels(**labels) if labels else family

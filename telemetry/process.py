@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from opentelemetry.sdk.trace import ReadableSpan
+
 from telemetry import itself
 from telemetry import log as logs
 from telemetry.health import Health
@@ -49,6 +51,7 @@ class Telemetry:
         endpoint = settings.endpoint()
         shippers: list[Shipper[Any]] = []
         ship_span, ship_line = None, None
+        spans: Shipper[ReadableSpan] | None = None
         if endpoint:
             timeout, queue_max, pause = settings.ship_timeout_seconds, settings.queue_items_max, settings.ship_seconds
             send_spans, send_lines = span_sender(endpoint, timeout), log_sender(endpoint, timeout, part, worker)
@@ -61,7 +64,7 @@ class Telemetry:
             worker,
             logs.configure(part, worker, scrub=scrub, ship=ship_line),
             metrics,
-            Tracer(part, worker, ship_span, settings, scrub=scrub),
+            Tracer(part, worker, ship_span, settings, scrub=scrub, later=spans.later if spans else None),
             None if health_port is None else Health(metrics, health_port),
             shippers,
         )

@@ -137,14 +137,17 @@ class Tracer:
         settings: TelemetrySettings | None = None,
         *,
         scrub: Callable[[str], str] = str,
+        later: Callable[[Callable[[], None]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`ship` None: nothing is kept and nothing emitted."""
+        """`ship` None: nothing is kept and nothing emitted. `later` calls what emits spans, when
+        that is cheap; None: at once."""
         settings = settings or TelemetrySettings()
         self.part = part
         self.on = ship is not None
         self.slow_seconds = settings.slow_seconds
         self.keeping = Keeping(settings.trace_share, settings.flagged_share)
+        self.later = later or (lambda make: make())
         self._ship = ship
         # Of a span's values nearly all are those of the span before it.
         self._scrub = functools.lru_cache(maxsize=SCRUBBED_MAX)(scrub)

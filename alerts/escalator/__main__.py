@@ -16,6 +16,7 @@ from alerts.escalator.channels import Channel, Console, Log, configured
 from alerts.escalator.clock import Clock
 from alerts.escalator.engine import Engine
 from alerts.escalator.links import secret_of
+from alerts.escalator.naming import by_ledger
 from alerts.escalator.policy import InvalidPolicy, in_force
 from alerts.escalator.service import Service
 from alerts.escalator.settings import EscalatorSettings, InvalidSetting
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where pages and the outbox are kept")
     parser.add_argument("--alertmanager", default="http://127.0.0.1:9093", metavar="URL")
     parser.add_argument("--console", default="http://127.0.0.1:8088", metavar="URL", help="where links of pages lead")
+    parser.add_argument("--ledger", default="", metavar="URL", help="its health port: pages of lost events then hold their ids")
     parser.add_argument("--health-port", type=int, default=None, help="/livez, /readyz, /metrics; or SPILLWAY_HEALTH_PORT")
     given = parser.parse_args(arguments)
     health_port = os.environ.get("SPILLWAY_HEALTH_PORT", "") if given.health_port is None else given.health_port
@@ -86,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_REFUSED
     service = Service(
         Engine(store, Clock(), setup), store, channels, Alertmanager(given.alertmanager), chosen,
-        secret_of(given.data, chosen.secret), telemetry.metrics, telemetry.log,
+        secret_of(given.data, chosen.secret), telemetry.metrics, telemetry.log, by_ledger(given.ledger),
     )  # fmt: skip
     service.begin()
     try:

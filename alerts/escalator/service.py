@@ -21,6 +21,7 @@ from alerts.escalator.engine import Engine, NotDurable
 from alerts.escalator.events import Acknowledge, Action, Event, Outcome, PathTestPosted, PostTest, ResolveByHand, Said, Verified
 from alerts.escalator.intake import events_of
 from alerts.escalator.links import Link, LinkAction, sign
+from alerts.escalator.naming import Naming, nobody
 from alerts.escalator.policy import reaches_a_person
 from alerts.escalator.settings import EscalatorSettings
 from alerts.escalator.state import Channel as Fares
@@ -42,11 +43,11 @@ STATES = {"open": ("open", "acknowledged"), "closed": ("resolved",), "all": ("op
 class Service:
     def __init__(
         self, engine: Engine, store: Sqlite, channels: Mapping[str, Channel], alertmanager: Alertmanager,
-        settings: EscalatorSettings, secret: bytes, metrics: Metrics, log: Logger,
+        settings: EscalatorSettings, secret: bytes, metrics: Metrics, log: Logger, naming: Naming = nobody,
     ) -> None:  # fmt: skip
         self.engine, self.secret, self.settings = engine, secret, settings
         self._store, self._channels, self._alertmanager = store, channels, alertmanager
-        self._metrics, self._log = metrics, log
+        self._metrics, self._log, self._naming = metrics, log, naming
         self._ends, self._wake = threading.Event(), threading.Event()
         self._pools = {name: ThreadPoolExecutor(SENDERS_PER_CHANNEL, f"to-{name}") for name in channels}
         # Held under the engine's lock.
@@ -266,10 +267,11 @@ class Service:
         page = None if note.kind == "test" else self.page(note.key)
         if note.kind != "test" and page is None:
             return Sent("refused", "its page is gone")
-        links = ("", "")
+        links, events = ("", ""), ""
         if page is not None:
             links = tuple(self.link(page.key, action, note.who, page.opened_at) for action in ("acknowledge", "resolve"))  # type: ignore[assignment]
-        return self._channels[note.channel].send(message(note, page, self.engine.setup, *links))
+            events = self._naming(page) if note.kind == "trigger" else ""
+        return self._channels[note.channel].send(message(note, page, self.engine.setup, *links, events))
 
     def _apply(self, *events: Event) -> None:
         self._carry_out(lambda: self.engine.apply(*events) if events else self.engine.tick())

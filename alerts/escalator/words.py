@@ -35,8 +35,8 @@ class Message:
     labels: Mapping[str, str]
 
 
-def message(note: Note, page: Page | None, setup: Setup, acknowledge: str = "", resolve: str = "") -> Message:
-    """Of a test page there is no page."""
+def message(note: Note, page: Page | None, setup: Setup, acknowledge: str = "", resolve: str = "", events: str = "") -> Message:
+    """Of a test page there is no page. `events`: which ones it is of, in words, if that is known."""
     if page is None:
         title = "TestPage: the path of a page works; nothing is to be done"
         facts = {"What this is": "The hourly test page came back through Alertmanager and is shown to the pager."}
@@ -44,7 +44,8 @@ def message(note: Note, page: Page | None, setup: Setup, acknowledge: str = "", 
             note.id, note.key, note.kind, title, facts, (), "", "", "info", "TestPage", "telemetry", note.who, note.created_at, {}
         )
     return Message(
-        note.id, note.key, note.kind, title_of(page), facts_of(page, note, setup), links_of(page, setup), acknowledge, resolve,
+        note.id, note.key, note.kind, title_of(page), facts_of(page, note, setup, events), links_of(page, setup),
+        acknowledge, resolve,
         "warning" if page.labels.get("severity") == "ticket" else "critical",
         page.alert, page.labels.get("hop", ""), note.who, page.starts_at, page.labels,
     )  # fmt: skip
@@ -56,12 +57,13 @@ def title_of(page: Page) -> str:
     return text if len(text) <= SUMMARY_CHARS_MAX else text[: SUMMARY_CHARS_MAX - 1] + "…"
 
 
-def facts_of(page: Page, note: Note, setup: Setup) -> dict[str, str]:
+def facts_of(page: Page, note: Note, setup: Setup, events: str) -> dict[str, str]:
     said = page.annotations
     told = {
         "What users feel": said.get("feels", ""),
         "Since": utc(page.starts_at),
         "Probable cause": said.get("cause", ""),
+        "Events": events,
         "Hop": page.labels.get("hop", ""),
         "Error budget left": said.get("budget", ""),
         "Series that fire": str(len(page.members)) if len(page.members) > 1 else "",

@@ -12,12 +12,13 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pipeline.doors.accept import Acceptance, Accepted, Decision
 from pipeline.doors.keys import KeyStore, is_tenant
 from pipeline.doors.reasons import Reason, Status
-from pipeline.doors.spans import Answered, DoorSpans
+from pipeline.doors.spans import Answered, DoorSpans, Writes
 from pipeline.errors import SpillwayError
 from pipeline.ledger import tiers
 from pipeline.ledger.tally import Tally
@@ -186,6 +187,7 @@ class Collector:
         self._by_tenant: dict[tuple[str, str], Any] = {}
         self._counting = metrics.on
         self._tracer_on = acceptance.tracer.on
+        self._later = acceptance.tracer.later
         self._spans = DoorSpans(door, stream or _STREAMS.get(door, door), acceptance.tracer, log)
 
     def identify(self, metadata: Mapping[str, str]) -> Caller:
@@ -282,7 +284,7 @@ class Collector:
             elif not request.all_written:
                 self._lost.inc(sum(not isinstance(outcome, Written) for outcome in request.outcomes))
             if request.traces:
-                asyncio.get_running_loop().call_soon(self._spans.written, caller.origin, request, request.traces)
+                self._later(partial(self._spans.written, Writes.of(request, request.traces)))
 
         request = self._commit.submit(
             caller.origin,
@@ -312,8 +314,17 @@ class Collector:
         if not traces and not answer.rejected and ended - began <= self._spans.slow_seconds:
             return None
         reasons = {problem.index: str(problem.reason) for problem in answer.problems}
-        of = Answered(caller.origin, decisions, answer.statuses, traces, reasons, began, ended, request)
-        asyncio.get_running_loop().call_soon(self._spans.answered, of)
+        if answer.rejected or ended - began > self._spans.slow_seconds:
+            every, statuses = dict(enumerate(decisions)), dict(enumerate(answer.statuses))
+            of = Answered(caller.origin, len(decisions), every, statuses, traces, reasons, began, ended, request)
+            asyncio.get_running_loop().call_soon(self._spans.answered, of)
+        else:
+            own, statuses = {at: decisions[at] for at in traces}, {at: answer.statuses[at] for at in traces}
+            self._later(
+                partial(
+                    self._spans.answered, Answered(caller.origin, len(decisions), own, statuses, traces, reasons, began, ended)
+                )
+            )
         return {"trace_id": next(iter(traces.values())).hex_id} if traces else None
 
     def refused(self, problem: NotTaken) -> None:

@@ -176,7 +176,7 @@ async def _serving(door: str, kind: str, endpoint: str, pipe: Connection) -> Non
     if kind == "instrumented":
         metrics = Metrics()
         spans = Shipper("spans", span_sender(endpoint, 3.0), metrics)
-        tracer = Tracer(f"{door}-door", "bench", spans.put, TelemetrySettings())
+        tracer = Tracer(f"{door}-door", "bench", spans.put, TelemetrySettings(), later=spans.later)
     with tempfile.TemporaryDirectory() as folder:
         pipe.send(await serve_door(door, Path(folder), metrics, tracer))
         while True:

@@ -4,8 +4,10 @@
               submit ───────────────── settled                  its child `<door>-door/write`, by Written: shard, sequence number
 
 Rules. A request without traced, rejected or slow events comes here not at all. The spans are built after the answer has gone
-to the server, so nobody waits for them. A rejected event has its last span here, and a log line without its payload; a slow one
-has its spans although nobody asked. Both are bounded per second by the tracer, since a flood of them must cost nothing.
+to the server, so nobody waits for them, and several requests' at once: one request's alone take ten times as long, since that
+code is out of the processor's cache by then. What waits holds the traced events alone, not their requests. A
+rejected event has its last span here, and a log line without its payload; a slow one has its spans although nobody asked. Both
+are bounded per second by the tracer, since a flood of them must cost nothing.
 What was asked to be sent again is no end: its span says why, if it is traced anyway.
 """
 
@@ -20,7 +22,7 @@ from pipeline.doors.reasons import Status
 from pipeline.event import text_attribute
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.streams.batching import Origin, Request
-from pipeline.streams.sink import NotWritten
+from pipeline.streams.sink import NotWritten, Outcome
 from telemetry.log import Logger
 from telemetry.tracing import MESSAGING_SYSTEM, TRACEPARENT_ATTRIBUTE, BatchSpan, Trace, Tracer, Value, trace_of
 
@@ -33,16 +35,45 @@ class Answered:
     """A request that was answered, as far as its spans need it."""
 
     origin: Origin
-    decisions: Sequence[Decision]
-    # By decision: a `Status`; the trace of those that are traced; the reason word of those that are not stored.
-    statuses: Sequence[int]
+    # How many it had.
+    events: int
+    # By position: the decisions, at least of those that are traced; a `Status`; the trace of those that are traced; the reason
+    # word of those that are not stored.
+    decisions: Mapping[int, Decision]
+    statuses: Mapping[int, int]
     traces: Mapping[int, Trace]
     reasons: Mapping[int, str]
     # By `time.perf_counter`: the request's arrival and its answer.
     began: float
     ended: float
-    # The account of what was accepted, if anything was.
+    # The account of what was accepted, if that is all in `decisions`.
     request: Request | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """What became of traced events that were accepted, by position among those."""
+
+    origin: Origin
+    # By `time.perf_counter`.
+    submitted_at: float
+    settled_at: float
+    traces: Mapping[int, Trace]
+    outcomes: Mapping[int, Outcome]
+    # Where it was not one.
+    attempts: Mapping[int, int]
+
+    @staticmethod
+    def of(request: Request, traces: Mapping[int, Trace]) -> "Writes":
+        attempts = request.attempts or {}
+        return Writes(
+            request.origin,
+            request.submitted_at,
+            request.settled_at,
+            traces,
+            {position: request.outcomes[position] for position in traces},
+            {position: attempts[position] for position in traces if position in attempts},
+        )
 
 
 class DoorSpans:
@@ -55,7 +86,7 @@ class DoorSpans:
 
     def answered(self, of: Answered) -> None:
         """The spans at the door of a request's traced, rejected and, if it was slow, accepted events."""
-        batch = self._batch(of, list(of.traces.values())) if of.traces and len(of.decisions) > 1 else None
+        batch = self._batch(of, list(of.traces.values())) if of.traces and of.events > 1 else None
         for index, trace in of.traces.items():
             decision = of.decisions[index]
             if isinstance(decision, Accepted):
@@ -67,20 +98,20 @@ class DoorSpans:
             if isinstance(decision, Rejected):
                 self._rejected(of, decision, batch)
 
-    def written(self, origin: Origin, request: Request, traces: Mapping[int, Trace]) -> None:
-        """The spans of the Kinesis writes of a settled request's events; `traces` by position among the accepted ones."""
-        began_ns, ended_ns = wall_ns(request.submitted_at), wall_ns(request.settled_at)
-        for position, trace in traces.items():
-            outcome = request.outcomes[position]
+    def written(self, of: Writes) -> None:
+        """The spans of the Kinesis writes of a settled request's traced events."""
+        began_ns, ended_ns = wall_ns(of.submitted_at), wall_ns(of.settled_at)
+        for position, trace in of.traces.items():
+            outcome = of.outcomes[position]
             attributes: dict[str, Value] = {
                 "messaging.system": MESSAGING_SYSTEM,
                 "messaging.operation.type": "send",
                 "messaging.operation.name": "PutRecords",
                 "messaging.destination.name": self._stream,
                 "messaging.message.id": trace.id,
-                "spillway.tenant": origin.tenant,
+                "spillway.tenant": of.origin.tenant,
             }
-            attempts = (request.attempts or {}).get(position)
+            attempts = of.attempts.get(position)
             error = ""
             if isinstance(outcome, NotWritten):
                 error = outcome.reason or "not written"
@@ -133,7 +164,7 @@ class DoorSpans:
         """Of a slow request's accepted events that are not traced, as many as the bounds allow: at the door, and their writes."""
         position, left = -1, SLOW_EVENTS_MAX
         writes: dict[int, Trace] = {}
-        for index, decision in enumerate(of.decisions):
+        for index, decision in of.decisions.items():
             if not isinstance(decision, Accepted):
                 continue
             position += 1
@@ -146,13 +177,13 @@ class DoorSpans:
             trace = writes[position] = trace_of(event.source, event.id, text_attribute(event, TRACEPARENT_ATTRIBUTE))
             self._accepted(of, index, trace, None, decision.type, slow=True)
         if of.request is not None and of.request.settled:
-            self.written(of.origin, of.request, writes)
+            self.written(Writes.of(of.request, writes))
         if self._log is not None and writes:
             first = next(iter(writes.values()))
             self._log.warning(
                 "slow request",
                 seconds=round(of.ended - of.began, 3),
-                events=len(of.decisions),
+                events=of.events,
                 tenant=of.origin.tenant,
                 event_id=first.id,
                 trace_id=first.hex_id,
@@ -163,7 +194,7 @@ class DoorSpans:
             "messaging.system": MESSAGING_SYSTEM,
             "messaging.operation.name": "accept",
             "messaging.destination.name": self._stream,
-            "messaging.batch.message_count": len(of.decisions),
+            "messaging.batch.message_count": of.events,
             "spillway.tenant": of.origin.tenant,
         }
         name = f"accept {self._stream}"

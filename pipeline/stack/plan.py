@@ -303,6 +303,7 @@ def _escalator(site: Site) -> tuple[Process, ...]:
         "data": site.folder.data("escalator"),
         "alertmanager": f"http://{HOST}:{ports.get('alertmanager', settings.alertmanager_port)}",
         "console": f"http://{HOST}:{ports.get('console', settings.console_port)}",
+        **({"ledger": f"http://{HOST}:{ports['health:ledger']}"} if "health:ledger" in ports else {}),
     }
     return (
         Process(

@@ -89,7 +89,9 @@ def test_a_rejected_event_is_explained_by_the_span_of_a_real_door(store: RealSto
     door = DoorSpans("http", "web-events", Tracer("http-door", "http-door-1", spans.append), line.log)
     now = time.perf_counter()
     rejected = Rejected(Reason.UNKNOWN_TYPE, "there is no such type", event)
-    door.answered(Answered(Origin("acme", "http"), [rejected], [Status.REJECTED], {}, {0: "unknown_type"}, now - 0.01, now))
+    door.answered(
+        Answered(Origin("acme", "http"), 1, {0: rejected}, {0: Status.REJECTED}, {}, {0: "unknown_type"}, now - 0.01, now)
+    )
     store.takes(*spans)
     store.takes_lines(line.shipped, "http-door")
     found = told(store, "rejected-1")

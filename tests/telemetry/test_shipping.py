@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -13,7 +14,7 @@ from telemetry.log import Repeats, configure
 from telemetry.metrics import TELEMETRY_ITEMS, Metrics
 from telemetry.otlp import LogLine
 from telemetry.process import Telemetry
-from telemetry.shipping import Shipper
+from telemetry.shipping import MADE_AT_ONCE, Shipper
 from telemetry.tracing import Tracer
 
 
@@ -36,6 +37,27 @@ def test_what_is_put_is_shipped_in_order() -> None:
     shipper.close()
     assert list(range(1_000)) == got
     assert {"shipped": 1_000, "dropped": 0, "failed": 0} == _fates(metrics)
+
+
+def test_what_is_made_later_is_made_several_at_once_and_the_rest_before_the_next_batch() -> None:
+    got: list[int] = []
+    metrics = Metrics()
+    shipper = Shipper("spans", lambda batch: not got.extend(batch), metrics, ship_seconds=3600)
+    made_by: list[str] = []
+
+    def make(number: int) -> None:
+        made_by.append(threading.current_thread().name)
+        if number == 1:
+            raise RuntimeError("a defect of whoever builds it")
+        shipper.put(number)
+
+    for number in range(MADE_AT_ONCE + 2):
+        shipper.later(partial(make, number))
+    assert [threading.current_thread().name] * MADE_AT_ONCE == made_by
+    shipper.close()
+    assert ["ship-spans"] * 2 == made_by[MADE_AT_ONCE:]
+    assert [0, *range(2, MADE_AT_ONCE + 2)] == got
+    assert {"shipped": MADE_AT_ONCE + 1, "dropped": 0, "failed": 1} == _fates(metrics)
 
 
 def test_a_backend_that_hangs_costs_what_is_over_the_bound_and_nobody_waits() -> None:

@@ -1,6 +1,7 @@
 # Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
 VENV := .venv
 PY := $(VENV)/bin/python
+NATIVE := pipeline/ledger/_fold
 EXIT ?=
 ARGS ?=
 
@@ -12,12 +13,13 @@ help: ## Say what there is
 
 setup: $(VENV)/.ready ## Make the virtual environment with every dependency, pinned and checked by hash
 
-$(VENV)/.ready: requirements.lock requirements-uv.lock pyproject.toml
+$(VENV)/.ready: requirements.lock requirements-uv.lock pyproject.toml setup.py $(NATIVE).c
 	@command -v python3 >/dev/null || { echo "Python 3.11 or newer is missing: apt-get install python3 python3-venv"; exit 1; }
 	test -x $(PY) || python3 -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	$(VENV)/bin/uv pip install --quiet --python $(PY) --require-hashes -r requirements.lock
-	$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --editable .
+	rm -f $(NATIVE).*.so # of other source, should no compiler be found now
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --reinstall-package spillway --editable .
 	@touch $@
 
 demo: setup ## Start everything, send a month of real flights through both doors, print the verdict (EXIT=1 stops afterwards)
@@ -54,4 +56,4 @@ lock: ## Resolve pyproject.toml again into the lock files
 	echo "uv==$$($(VENV)/bin/uv --version | cut -d' ' -f2)" | $(VENV)/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url - -o requirements-uv.lock
 
 clean: ## Remove what was installed and what local stacks left (not your events elsewhere)
-	rm -rf $(VENV) .cache .spillway build *.egg-info
+	rm -rf $(VENV) .cache .spillway build *.egg-info $(NATIVE).*.so

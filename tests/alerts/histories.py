@@ -370,7 +370,11 @@ class World:
         for page in state.pages.values():
             life = self.seen.lives.get(page.key)
             if life is None:
-                life = self.seen.lives[page.key] = Life(page.key, page.subject, page.avoid, page.alert, self.now)
+                # In the place of one that ends just now: whoever was told of that knows its series.
+                known = [each.members for each in self.seen.lives.values()
+                         if each.subject == page.subject and each.closed_at in (None, self.now)]  # fmt: skip
+                life = Life(page.key, page.subject, page.avoid, page.alert, self.now, members=set().union(*known))
+                self.seen.lives[page.key] = life
             if (page.round, page.level) != life.at_step:
                 for step_ in _between(life.at_step, (page.round, page.level), self.setup.policy_of(page)):
                     life.told_at[step_] = self.now

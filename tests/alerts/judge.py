@@ -14,7 +14,7 @@ is. 7. A page whose resolve got lost is closed all the same, where Alertmanager 
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from alerts.escalator.core import REFUSING_FAILURES, REFUSING_SECONDS
@@ -32,6 +32,10 @@ TURN_SECONDS = 0.8
 HEARTBEAT_SECONDS = 6.0
 
 
+# By channel: since when it counts as refusing, and no more, in order.
+Refusing = Mapping[str, list[tuple[float, bool]]]
+
+
 def judge(seen: Seen) -> list[str]:
     return _Judge(seen).complaints()
 
@@ -44,7 +48,11 @@ class _Judge:
         self.by_key: dict[str, list[Attempt]] = {}
         for attempt in seen.attempts:
             self.by_key.setdefault(attempt.note.key, []).append(attempt)
-        self.refusing = {name: self._refusing(name) for name in CHANNELS}
+        # Where it is a matter of the slewing clock whether a channel has failed for long enough, both are right.
+        self.refusing: list[Refusing] = [
+            {name: self._refusing(name, REFUSING_SECONDS + slewed) for name in CHANNELS}
+            for slewed in (-SLEWED_SECONDS, SLEWED_SECONDS)
+        ]
 
     def complaints(self) -> list[str]:
         for life in self.seen.lives.values():
@@ -70,10 +78,10 @@ class _Judge:
         beyond = [each for each in attempts if (each.note.round, each.note.level) not in steps]
         if beyond:
             self.found.append(f"{life.key}: tells {beyond[0].note.id}, which the policy does not know")
-        due, hurried = life.opened_at, None
+        due, hurried = life.opened_at, []
         for number, (round_, level) in enumerate(steps):
-            expected = due if hurried is None else min(due, hurried)
             told = life.told_at.get((round_, level))
+            expected = _nearest([min(due, each) for each in hurried] or [due], told)
             if told is None:
                 if self._possible(expected) + ERROR_SECONDS_MAX + SLEWED_SECONDS < stop:
                     self.found.append(f"{life.key}: level {round_}.{level} is not told; due {expected:.1f}, ended {stop:.1f}")
@@ -90,7 +98,7 @@ class _Judge:
                 return
             at_end = level == len(policy.levels)
             due = (told if at_end and told - expected > ERROR_SECONDS_MAX else expected) + seconds
-            hurried = None if at_end else self._hurried(policy.levels[level - 1], (round_, level), told, attempts)
+            hurried = [] if at_end else self._hurried(policy.levels[level - 1], (round_, level), told, attempts)
 
     def _targets(
         self, life: Life, level: Level, step: tuple[int, int], told: float, stop: float, attempts: list[Attempt]
@@ -112,22 +120,25 @@ class _Judge:
                     f"{life.key}: {target.who} was told by {target.channel} of {step} at {min(tried):.1f}: too late"
                 )
 
-    def _hurried(self, level: Level, step: tuple[int, int], told: float, attempts: list[Attempt]) -> float | None:
-        """When it became clear that this level reaches nobody."""
+    def _hurried(self, level: Level, step: tuple[int, int], told: float, attempts: list[Attempt]) -> list[float]:
+        """When it became clear that this level reaches nobody; infinite: it did not. Two, if its clock decides it."""
+        return [self._unreached(level, step, told, attempts, refusing) for refusing in self.refusing]
+
+    def _unreached(self, level: Level, step: tuple[int, int], told: float, attempts: list[Attempt], refusing: Refusing) -> float:
         channels = {target.channel for target in level.targets if reaches_a_person(target.channel)}
         if not channels:
-            return None
+            return float("inf")
         taken = [each.ends_at for each in attempts if (each.note.round, each.note.level) == step and each.result == "ok"
                  and each.note.channel in channels]  # fmt: skip
-        moments = sorted({told, *(at for name in channels for at, _ in self.refusing[name] if at > told)})
+        moments = sorted({told, *(at for name in channels for at, _ in refusing[name] if at > told)})
         for at in moments:
             if any(ended <= at for ended in taken):
-                return None
-            if all(self._refuses(name, at) for name in channels):
+                break
+            if all(_refuses(refusing[name], at) for name in channels):
                 return at
-        return None
+        return float("inf")
 
-    def _refusing(self, channel: str) -> list[tuple[float, bool]]:
+    def _refusing(self, channel: str, least_seconds: float) -> list[tuple[float, bool]]:
         """When it began and ended to count as refusing, by what it answered."""
         changes: list[tuple[float, bool]] = []
         failures, since, refuses = 0, 0.0, False
@@ -138,15 +149,11 @@ class _Judge:
             else:
                 since = since if failures else each.ends_at
                 failures += 1
-                lasts = failures >= REFUSING_FAILURES and each.ends_at - since >= REFUSING_SECONDS
+                lasts = failures >= REFUSING_FAILURES and each.ends_at - since >= least_seconds
                 was, refuses = refuses, refuses or each.result == "refused" or lasts
             if was != refuses:
                 changes.append((each.ends_at, refuses))
         return changes
-
-    def _refuses(self, channel: str, at: float) -> bool:
-        place = bisect_right(self.refusing[channel], (at, True))
-        return place > 0 and self.refusing[channel][place - 1][1]
 
     def _possible(self, at: float) -> float:
         """The first moment from `at` on at which the process is up for long enough."""
@@ -248,6 +255,16 @@ class _Judge:
             closes = self.seen.plan.policy.stop_on_resolve or life.acknowledged_at is not None
             if over and closes and life.closed_at is None and not blind:
                 self.found.append(f"{life.key}: over since {max(each.until for each in bursts):.1f}, and never closed")
+
+
+def _refuses(changes: list[tuple[float, bool]], at: float) -> bool:
+    place = bisect_right(changes, (at, True))
+    return place > 0 and changes[place - 1][1]
+
+
+def _nearest(moments: list[float], told: float | None) -> float:
+    """Of those that are all right, the one that was meant; the last, if nobody was told."""
+    return max(moments) if told is None else min(moments, key=lambda each: abs(each - told))
 
 
 def _is_for(attempt: Attempt, step: tuple[int, int], target: Target) -> bool:

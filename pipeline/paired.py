@@ -1,28 +1,25 @@
 """What one thing costs more than another in CPU, told on a machine that is shared and never quiet.
 
     generation: fresh processes of each kind ─► rounds: each kind is loaded for a moment, in shuffled order ─► CPU a unit of each
-    a ratio for each round ─► one for each generation ─► their median, and where the true one lies (95 %)
+    a ratio for each generation ─► their median, and where the true one lies (95 %)
 
 Rules
-- What disturbs lasts longer than a moment: it hits all kinds of a round, so ratios are taken within rounds. The smallest and the
-  largest quarter of them are left out.
+- What disturbs lasts longer than a moment: kinds that are loaded by turns share it.
 - Two processes of one kind differ by where their memory happens to lie, by some percent, for as long as they live. Only fresh
   processes average that out; so the uncertainty is that between generations, not that between rounds.
-- What a kind does later, for what came in its turn, is its own: its CPU is counted until its next turn.
+- What a kind does later, for what came in its turn, is its own: all its CPU counts, from its first turn until after its last.
 - A kind that is there twice shows the noise. A verdict says if it lies within it.
 """
 
 import asyncio
-import math
-import operator
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-# Of the ratios in the rounds, at each end.
-_LEFT_OUT_SHARE = 0.25
+# The last turn, too, has something to do later.
+AFTERWARDS_SECONDS = 1.0
 # Student's t for 95 %, two-sided, by degrees of freedom; beyond the last, as there. Source: any table of it.
 _STUDENT = (
     12.71,
@@ -48,8 +45,8 @@ _STUDENT = (
 )
 GENERATIONS_MIN = 5
 
-# CPU seconds a unit, by kind, in each round.
-Costs = dict[str, list[float]]
+# CPU seconds a unit, by kind.
+Costs = dict[str, float]
 
 
 class Loaded(Protocol):
@@ -86,23 +83,18 @@ class Ratio:
 async def costs(kinds: Mapping[str, Loaded], rounds: int, random: Random) -> Costs:
     """Of one generation. One round more warms."""
     order = list(kinds)
-    spent: Costs = {kind: [] for kind in kinds}
-    began: dict[str, tuple[float, int]] = {}
+    began = {kind: 0.0 for kind in kinds}
+    units = dict.fromkeys(kinds, 0)
     for number in range(rounds + 1):
         random.shuffle(order)
         for kind in order:
-            if number > 1:
-                spent[kind].append(await _since(kinds[kind], *began[kind]))
-            at = await kinds[kind].cpu_seconds()
-            began[kind] = at, await kinds[kind].load()
-    await asyncio.sleep(1)  # the last turn, too, has something to do later
-    for kind in kinds:
-        spent[kind].append(await _since(kinds[kind], *began[kind]))
-    return spent
-
-
-async def _since(kind: Loaded, at: float, units: int) -> float:
-    return (await kind.cpu_seconds() - at) / units
+            done = await kinds[kind].load()
+            if number:
+                units[kind] += done
+        if not number:
+            began = {kind: await kinds[kind].cpu_seconds() for kind in kinds}
+    await asyncio.sleep(AFTERWARDS_SECONDS)
+    return {kind: (await kinds[kind].cpu_seconds() - began[kind]) / units[kind] for kind in kinds}
 
 
 def ratio(generations: Sequence[Costs], kind: str, of: str) -> Ratio:
@@ -112,13 +104,7 @@ def ratio(generations: Sequence[Costs], kind: str, of: str) -> Ratio:
     """
     if len(generations) < GENERATIONS_MIN:
         raise ValueError(f"{len(generations)} generations say nothing: take at least {GENERATIONS_MIN}")
-    each = [math.exp(_middle(map(math.log, map(operator.truediv, costs[kind], costs[of])))) for costs in generations]
+    each = [costs[kind] / costs[of] for costs in generations]
     mean = statistics.fmean(each)
     about = _STUDENT[min(len(each) - 1, len(_STUDENT)) - 1] * statistics.stdev(each) / len(each) ** 0.5
     return Ratio(statistics.median(each), mean - about, mean + about)
-
-
-def _middle(values: Iterable[float]) -> float:
-    ordered = sorted(values)
-    left_out = round(len(ordered) * _LEFT_OUT_SHARE)
-    return statistics.fmean(ordered[left_out : len(ordered) - left_out])

@@ -16,7 +16,7 @@ class TelemetrySettings:
     # Any OTLP/HTTP backend, as "http://127.0.0.1:4318"; if empty, OTEL_EXPORTER_OTLP_ENDPOINT; without either nothing is shipped.
     otlp_endpoint: str = ""
     # Of the events without a sampled trace context, this share is traced over all hops.
-    trace_share: float = 0.001
+    trace_share: float = 0.0005
     # Of those whose producer says "sampled", this share. Canary events are always traced.
     flagged_share: float = 1.0
     # An event that took longer in one hop than this is traced though nobody asked; so is one that met an error.

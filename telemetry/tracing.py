@@ -99,7 +99,7 @@ def trace_of(source: str, id: str, traceparent: str = "") -> Trace:
 class Keeping:
     """The rule by which events are traced; the same in every process of a deployment."""
 
-    trace_share: float = 0.001
+    trace_share: float = 0.0005
     flagged_share: float = 1.0
 
     def trace(self, source: str, id: str, traceparent: str = "", canary: bool = False) -> Trace | None:

@@ -135,7 +135,7 @@ def _chosen_time(asked: Question) -> Markup:
 
 def trace_results(found: Sequence[Mapping[str, Any]]) -> Markup:
     if not found:
-        return notice("No trace fits. About one event in a thousand is traced, and every canary, failed or slow one.", "quiet")
+        return notice("No trace fits. About one event in two thousand is traced, and every canary, failed or slow one.", "quiet")
     rows = sorted((Found.read(each) for each in found), key=lambda each: -each.began_ns)
     most = max((each.step_seconds for each in rows), default=0.0) or 1.0
     heads = ("Began (UTC)", "Trace", "Begins with", "Longest step", "", "Spans", "Failed")

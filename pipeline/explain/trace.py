@@ -70,7 +70,7 @@ def trace(trace_id: str, store: str | None, as_json: bool) -> None:
 def _absent(trace_id: str, url: str) -> str:
     return (
         f"The store at {plain(url)} has no span and no log line of trace {trace_id}.\n"
-        "That may be because its event was not to be traced (about one in a thousand is, and every canary, failed or slow one), "
+        "That may be because its event was not to be traced (about one in two thousand is, and all of the canary, failed, slow), "
         "because it is older than what the store keeps, because its spans are still on their way (some seconds), "
         "or because the id is another store's.\n"
         "Where the event itself is, `spillway explain EVENT_ID` says without any trace."

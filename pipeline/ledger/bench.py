@@ -114,7 +114,7 @@ def measure(generations: int, rounds: int, seconds: float) -> Iterator[Price]:
                 bar.update(1)
     for where, size in found:
         own = found[where, size]
-        bare = statistics.median(itertools.chain.from_iterable(costs["without"] for costs in own))
+        bare = statistics.median(costs["without"] for costs in own)
         yield Price(where, size, bare * 1e6, ratio(own, "with", "without"), ratio(own, "without again", "without"))
 
 

@@ -1,7 +1,7 @@
 """What telemetry costs a sender, as a ratio; `python -m pipeline.sdk.bench` prints it.
 
 Rules. For each way of sending six producers run, each a process of its own: three instrumented (figures in a registry, one event
-in a thousand traced by chance, its spans shipped to a live backend) and three bare. They send in turn, in slices, and the order
+in two thousand traced by chance, its spans shipped to a live backend) and three bare. They send in turn, in slices, and the order
 changes from round to round. A producer's figure is the lower quartile, over the rounds, of its CPU seconds an event, background
 threads and what it does between its slices included: what else a machine does only ever adds. The ratio is of the means of three
 and three, because two processes that do the same differ, for as long as they live, by one or two per cent. The spread of the bare

@@ -21,7 +21,7 @@ class Worker:
     async def load(self) -> int:
         self.machine.turns += 1
         self.used += 10 * self.seconds_a_unit * self.machine.slowness()
-        self.owed = self.later_seconds
+        self.owed += self.later_seconds
         return 10
 
     async def cpu_seconds(self) -> float:
@@ -87,4 +87,4 @@ def test_a_verdict_says_how_sure_it_is(of: Ratio, said: str) -> None:
 
 def test_too_few_generations_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 5"):
-        ratio([{"a": [1.0], "b": [1.0]}] * (GENERATIONS_MIN - 1), "a", "b")
+        ratio([{"a": 1.0, "b": 1.0}] * (GENERATIONS_MIN - 1), "a", "b")

@@ -163,7 +163,7 @@ async def serve_door(
     from pipeline.doors.grpc_door import GrpcDoor
     from pipeline.doors.http_door import HttpDoor
     from pipeline.doors.keys import KeyStore, add_key
-    from pipeline.doors.run import wall_micros
+    from pipeline.doors.run import spare_what_stays, wall_micros
     from pipeline.doors.settings import GrpcSettings, HttpSettings
     from pipeline.event import Record
     from pipeline.schema.registry import Registry
@@ -197,6 +197,7 @@ async def serve_door(
         tally=tally,
     )
     door = GrpcDoor(collector, GrpcSettings(port=0)) if server == "grpc" else HttpDoor(collector, HttpSettings(port=0))
+    spare_what_stays()
     await door.start()
     _kept.append(door)
     return door.port, key

@@ -56,9 +56,13 @@ def test_a_process_is_told_how_often_it_ended_badly_and_a_drain_is_no_crash(star
     told = tmp_path / "told"
     word = f"open({str(told)!r}, 'a').write(os.environ['SPILLWAY_TELEMETRY_CRASHES'])"
     stack = start_fakes(fake("door", on_sigterm("sys.exit()", word)))
+    pid: int | None = None
     for number, signal_number in enumerate((signal.SIGTERM, signal.SIGKILL, signal.SIGTERM), 1):
         wait_until(lambda number=number: told.exists() and len(told.read_text()) == number, f"start {number}")
-        os.kill(stack.pid("door"), signal_number)
+        # It may have told before the supervisor says that it runs.
+        pid = stack.wait_until("door", lambda each, ended=pid: each.pid not in (None, ended), 10).pid
+        assert pid is not None
+        os.kill(pid, signal_number)
     wait_until(lambda: len(told.read_text()) == 4, "start 4")
     assert "0011" == told.read_text()
 

@@ -22,27 +22,8 @@ from typing import Protocol
 AFTERWARDS_SECONDS = 1.0
 # Student's t for 95 %, two-sided, by degrees of freedom; beyond the last, as there. Source: any table of it.
 _STUDENT = (
-    12.71,
-    4.30,
-    3.18,
-    2.78,
-    2.57,
-    2.45,
-    2.36,
-    2.31,
-    2.26,
-    2.23,
-    2.20,
-    2.18,
-    2.16,
-    2.14,
-    2.13,
-    2.12,
-    2.11,
-    2.10,
-    2.09,
-    2.09,
-)
+    12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09, 2.09,
+)  # fmt: skip
 GENERATIONS_MIN = 5
 
 # CPU seconds a unit, by kind.
@@ -64,7 +45,7 @@ class Ratio:
     """Of two costs."""
 
     median: float
-    # Where the true one is with a probability of 95 %.
+    # Where the mean of many generations would be, with a probability of 95 %.
     low: float
     high: float
 

@@ -24,8 +24,9 @@ class BufferedCounter(Counter):
     def _metric_init(self) -> None:
         super()._metric_init()
         self._notes: deque[float] = deque()
-        # So that a scrape does not miss what another thread is about to add.
-        self._adding = threading.Lock()
+        # So that a scrape does not miss what another thread is about to add. What runs in between in this one, a finalizer or a
+        # signal's handler, may count as well.
+        self._adding = threading.RLock()
 
     def inc(self, amount: float = 1, exemplar: Exemplar = None) -> None:
         """Raises: ValueError: the amount is negative, or labels are missing."""
@@ -46,7 +47,10 @@ class BufferedCounter(Counter):
         with self._adding:
             total = 0.0
             for _ in range(len(notes)):
-                total += notes.popleft()
+                try:
+                    total += notes.popleft()
+                except IndexError:  # added up in between
+                    break
             self._value.inc(total)
 
     def _child_samples(self) -> Iterable[Sample]:
@@ -58,7 +62,7 @@ class BufferedHistogram(Histogram):
     def _metric_init(self) -> None:
         super()._metric_init()
         self._notes: deque[tuple[float, Exemplar]] = deque()
-        self._adding = threading.Lock()
+        self._adding = threading.RLock()
 
     def observe(self, amount: float, exemplar: Exemplar = None) -> None:
         """An exemplar that is not as it may be is left out. Raises: ValueError: labels are missing."""
@@ -73,7 +77,10 @@ class BufferedHistogram(Histogram):
         notes, add = self._notes, super().observe
         with self._adding:
             for _ in range(len(notes)):
-                amount, exemplar = notes.popleft()
+                try:
+                    amount, exemplar = notes.popleft()
+                except IndexError:  # added up in between
+                    break
                 try:
                     add(amount, exemplar)
                 except ValueError:  # of the exemplar, when the amount has been added

@@ -198,7 +198,7 @@ def _serve(door: Door, endpoint: str, pipe: Connection) -> None:
 async def _serving(door: Door, endpoint: str, pipe: Connection) -> None:
     metrics = Metrics()
     spans = Shipper("spans", span_sender(endpoint, 3.0), metrics)
-    tracer = Tracer(f"{door}-door", "bench", spans.put, TelemetrySettings())
+    tracer = Tracer(f"{door}-door", "bench", spans.put, TelemetrySettings(), later=spans.later)
     with tempfile.TemporaryDirectory() as folder:
         pipe.send(await serve_door(door, Path(folder), metrics, tracer, tally=Tally(), kinesis=True))
         while True:

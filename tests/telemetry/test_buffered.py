@@ -55,6 +55,7 @@ def test_what_many_threads_note_while_it_is_read_is_all_there_and_never_falls() 
         read.append((registry.get_sample_value("xBufferedCounter_total"), registry.get_sample_value("xBufferedHistogram_count")))
     for thread in threads:
         thread.join()
+    assert read
     assert [sorted(each) for each in zip(*read, strict=True)] == [list(each) for each in zip(*read, strict=True)]
     assert (80_000, 80_000) == (
         registry.get_sample_value("xBufferedCounter_total"), registry.get_sample_value("xBufferedHistogram_count"),
@@ -79,6 +80,28 @@ def test_an_exemplar_that_is_too_long_costs_no_observation_and_no_scrape() -> No
     histogram.observe(0.5, {"trace_id": "x" * 1000})
     histogram.observe(0.5)
     assert 2 == registry.get_sample_value("h_count")
+
+
+def test_whoever_counts_while_it_is_added_up_in_the_same_thread_waits_for_nobody_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A finalizer, or a signal's handler, may run at any time."""
+    registry = CollectorRegistry()
+    histogram = BufferedHistogram("h", "help", registry=registry)
+    inside = Histogram.observe
+    left = [3 * NOTES_MAX]
+
+    def observe(self: Histogram, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        if left[0]:
+            left[0] -= 1
+            histogram.observe(0.5)
+        inside(self, amount, exemplar)
+
+    monkeypatch.setattr(Histogram, "observe", observe)
+    for _ in range(NOTES_MAX):
+        histogram.observe(0.5)
+    monkeypatch.undo()
+    assert NOTES_MAX + 3 * NOTES_MAX - left[0] == registry.get_sample_value("h_count")
 
 
 def test_a_reset_forgets_what_was_noted() -> None:

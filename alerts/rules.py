@@ -51,8 +51,8 @@ def rules_text(interval_seconds: int = INTERVAL_SECONDS, console: str = CONSOLE)
 def at(expr: str, interval_seconds: int) -> str:
     """The expression for this interval.
 
-    `$scrapes` is the least range in which a rate can be trusted: one scrape may be lost, and two are needed. `$half` and
-    `$minute` are half a minute and one, but never less than that.
+    `$scrapes` is the least range in which a rate can be trusted: one scrape may be lost, and two are needed. `$half`,
+    `$minute` and `$minutes` are half a minute, one and three, but never less than that.
     """
     least = SCRAPES * interval_seconds
     ranges = {
@@ -62,6 +62,7 @@ def at(expr: str, interval_seconds: int) -> str:
         "$scrapes": least,
         "$half": max(30, least),
         "$minute": max(60, least),
+        "$minutes": max(180, 3 * least),
         "$stale": max(130, least),
         # Events that the stream took so long before, Firehose has to have written since.
         "$backup_all": BACKUP_BUFFER_SECONDS + 90,

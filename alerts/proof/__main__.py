@@ -15,7 +15,7 @@ from pathlib import Path
 
 from alerts.proof import absence, detection, mutants, weeks
 from alerts.proof.rulebook import Rulebook, rulebook
-from alerts.proof.server import RUNNING, ProofError, programs_of, server
+from alerts.proof.server import ProofError, end_all, programs_of, server
 from alerts.rules import ALERTS, rules_text
 
 INTERVAL_SECONDS = 5
@@ -62,9 +62,7 @@ def _stop_at_once(folder: Path) -> None:
     """Ctrl-C and SIGTERM end every Prometheus and leave nothing; threads that wait for an answer are not waited for."""
 
     def stop(number: int, _: object) -> None:
-        for process in list(RUNNING):
-            process.kill()
-            process.wait()
+        end_all()
         shutil.rmtree(folder, ignore_errors=True)
         os._exit(128 + number)
 

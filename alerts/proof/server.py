@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,8 +33,9 @@ _MONTHS = "400d"
 _GARBAGE = "1000"
 
 
-# Prometheus processes that run now: whoever is stopped from outside ends them.
-RUNNING: set["subprocess.Popen[bytes]"] = set()
+# Prometheus processes that run now.
+_running: set["subprocess.Popen[bytes]"] = set()
+_ended = threading.Event()
 
 
 class ProofError(Exception):
@@ -134,6 +136,14 @@ def programs_of(environment: Mapping[str, str]) -> Path:
     )
 
 
+def end_all() -> None:
+    """Every server, and whoever waits for one: none is begun any more in this process."""
+    _ended.set()
+    for process in list(_running):
+        process.kill()
+        process.wait(END_SECONDS_MAX)
+
+
 @contextmanager
 def server(programs: Path, folder: Path) -> Iterator[Server]:
     """`programs`: the folder of `prometheus`; `folder`: for its data: what is there is removed.
@@ -141,11 +151,15 @@ def server(programs: Path, folder: Path) -> Iterator[Server]:
     Raises:
         ProofError: it does not start.
     """
+    if _ended.is_set():
+        raise ProofError("this process is ending")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / "tsdb", ignore_errors=True)
     (folder / "prometheus.yml").write_text("{}")
     port = _free_port()
     command = [
+        # Should one begin while all are ended, or this process be killed.
+        *(("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()),
         str(programs / "prometheus"),
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'tsdb'}",
@@ -155,12 +169,12 @@ def server(programs: Path, folder: Path) -> Iterator[Server]:
     command += ["--storage.tsdb.retention.time=100y", "--query.max-samples=500000000", "--query.timeout=10m"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "GOGC": _GARBAGE})
-    RUNNING.add(process)
+    _running.add(process)
     try:
         _wait_until_ready(port, process, folder / "log")
         yield Server(port, process)
     finally:
-        RUNNING.discard(process)
+        _running.discard(process)
         # Its data is not wanted any more: nothing to write down.
         process.kill()
         process.wait(END_SECONDS_MAX)

@@ -1,5 +1,7 @@
 """What each symptom fires on by its deadline, and what looks like it and is not: the drills as Prometheus sees them."""
 
+from dataclasses import replace
+
 from telemetry import metrics as m
 from telemetry.hops import EXITS
 from tests.alerts.healthy import CALM, CANARY_RATE, le_of
@@ -53,6 +55,14 @@ def arrives_after(exit: str, seconds: float, share: float = 1.0) -> tuple[Change
         slow = CANARY_RATE * share if bucket >= seconds else 0.0
         made.append(Change(m.CANARY_FRESHNESS_SECONDS, {"exit": exit, "le": le_of(bucket)}, Rate(fast + slow), "_bucket"))
     return tuple(made)
+
+
+def late_for(exit: str, lasts_seconds: float, seconds: float, share: float) -> tuple[Change, ...]:
+    """That share of the probes takes so long, and after a while none does."""
+    return tuple(
+        replace(late, behaviour=Then((lasts_seconds, late.behaviour), (0, usual.behaviour)))
+        for late, usual in zip(arrives_after(exit, seconds, share), arrives_after(exit, seconds, 0.0), strict=True)
+    )
 
 
 def begins_late(exit: str, late_seconds: float = float("inf")) -> tuple[Change, ...]:
@@ -236,8 +246,21 @@ LOST_OR_SLOW: tuple[Story, ...] = (
             *arrives_after("lake", 20, 0.16),
             Change(m.CANARY_OVERDUE_EVENTS, {"exit": "lake"}, Then((20, Value(0)), (0, Value(1)))),
         ),
+        fires=(Fires("CanarySlow", {"exit": "lake"}, by=150),),
+        quiet=PAGES,
+        fault_seconds=200,
+    ),
+    Story(
+        "one shard of four is hot: a quarter of the probes takes 14 s to the lake, which is within its promise",
+        arrives_after("lake", 15, 0.25),
         fires=(Fires("CanarySlow", {"exit": "lake"}),),
         quiet=PAGES,
+    ),
+    Story(
+        "one batch takes nine seconds: 15 % of a minute's probes are late, and it is over",
+        late_for("lake", 60, 15, 0.15),
+        quiet=PAGES,
+        fault_seconds=200,
     ),
     Story(
         "everything takes longer and longer to Redis",

@@ -1,6 +1,7 @@
 /* The ledger's arithmetic for the hot path: what identity.py and table.py do by numpy, bit for bit, for events at hand.
 
    fold(events, rows, start)            events, as bytes, become rows of 8 words: key, content, six of the name
+   fold_batch(batch, rows, start)       the same of an encoded batch, whose events are its field 1, where they lie
    add(cells, keys, contents, names)    elements are added to a table's cells, in place
 
    Rules
@@ -37,6 +38,13 @@
 
 #define TAG_ID 0x0A
 #define TAG_SOURCE 0x12
+#define TAG_EVENT 0x0A
+/* Source: Protocol Buffers, Encoding. */
+#define WIRE_VARINT 0
+#define WIRE_FIXED64 1
+#define WIRE_BYTES 2
+#define WIRE_FIXED32 5
+#define VARINT_BYTES_MAX 10
 #define CHECK_SALT UINT64_C(0x9E3779B97F4A7C15)
 #define CRC_POLYNOMIAL 0xEDB88320u
 
@@ -127,6 +135,55 @@ static inline void fetch(PyObject *event) {
         __builtin_prefetch((const void *)line);
 }
 
+/* A variable-length integer of at most so many bytes as a tag or a length may have. 0: it is none. */
+static inline int varint32(const unsigned char **at, const unsigned char *end, uint64_t *value) {
+    *value = 0;
+    for (int shift = 0; shift < 35 && *at < end; shift += 7) {
+        unsigned char byte = *(*at)++;
+        *value |= (uint64_t)(byte & 0x7F) << shift;
+        if (byte < 0x80)
+            return *value <= UINT32_MAX;
+    }
+    return 0;
+}
+
+/* The next event of an encoded batch: 1. 0: there is none; -1: whoever parses batches has to say what this is. */
+static int next_event(const unsigned char **at, const unsigned char *end, const unsigned char **event, size_t *size) {
+    while (*at < end) {
+        uint64_t tag, length;
+        if (!varint32(at, end, &tag) || tag < 8)
+            return -1;
+        switch (tag & 7) {
+        case WIRE_VARINT:
+            for (length = 1; *at < end && *(*at) >= 0x80; (*at)++)
+                if (++length == VARINT_BYTES_MAX) /* whether the last of so many is right, is not for here */
+                    return -1;
+            length = 1;
+            break;
+        case WIRE_FIXED64:
+            length = 8;
+            break;
+        case WIRE_FIXED32:
+            length = 4;
+            break;
+        case WIRE_BYTES:
+            if (!varint32(at, end, &length))
+                return -1;
+            break;
+        default:
+            return -1;
+        }
+        if (length > (size_t)(end - *at))
+            return -1;
+        *event = *at;
+        *size = length;
+        *at += length;
+        if (tag == TAG_EVENT)
+            return 1;
+    }
+    return 0;
+}
+
 /* A buffer of unsigned words of 64 bits in this machine's order; `columns` 0: a single column. 0: an exception is set. */
 static int words_of(PyObject *given, const char *what, int flags, Py_ssize_t columns, Py_buffer *view) {
     if (PyObject_GetBuffer(given, view, flags | PyBUF_FORMAT) < 0)
@@ -208,6 +265,61 @@ failed:
     return NULL;
 }
 
+PyDoc_STRVAR(fold_batch_doc, "fold_batch(batch, rows, start, /)\n--\n\n"
+             "Turn the events of an encoded batch into the rows from `start` on: how many they are, and (position, event) of those\n"
+             "that are odd, in order. (-1, []): it has to be parsed; nothing was done. More events than rows: nothing was done.");
+
+static PyObject *fold_batch(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+    (void)module;
+    if (count != 3)
+        return PyErr_Format(PyExc_TypeError, "fold_batch takes batch, rows and start, not %zd arguments", count);
+    Py_ssize_t start = PyNumber_AsSsize_t(arguments[2], PyExc_ValueError);
+    if (start == -1 && PyErr_Occurred())
+        return NULL;
+    Py_buffer batch, rows;
+    if (PyObject_GetBuffer(arguments[0], &batch, PyBUF_SIMPLE) < 0)
+        return NULL;
+    PyObject *done = NULL, *odd = NULL;
+    if (!words_of(arguments[1], "rows", PyBUF_CONTIG, ROW_WORDS, &rows))
+        goto no_rows;
+    if (start < 0 || start > rows.shape[0]) {
+        PyErr_Format(PyExc_ValueError, "of %zd rows none is from %zd on", rows.shape[0], start);
+        goto failed;
+    }
+    odd = PyList_New(0);
+    if (!odd)
+        goto failed;
+    const unsigned char *begin = batch.buf, *end = begin + batch.len, *at = begin, *event;
+    size_t size;
+    Py_ssize_t events = 0;
+    int more;
+    while ((more = next_event(&at, end, &event, &size)) > 0)
+        events++;
+    if (more < 0)
+        events = -1;
+    if (events > 0 && events <= rows.shape[0] - start) {
+        uint64_t *row = (uint64_t *)rows.buf + start * ROW_WORDS;
+        at = begin;
+        for (Py_ssize_t position = 0; position < events && next_event(&at, end, &event, &size) > 0; position++, row += ROW_WORDS)
+            if (fold_one(event, size, row)) {
+                PyObject *entry = Py_BuildValue("(ny#)", position, (const char *)event, (Py_ssize_t)size);
+                if (!entry || PyList_Append(odd, entry) < 0) {
+                    Py_XDECREF(entry);
+                    goto failed;
+                }
+                Py_DECREF(entry);
+            }
+    }
+    done = Py_BuildValue("(nO)", events, odd);
+
+failed:
+    Py_XDECREF(odd);
+    PyBuffer_Release(&rows);
+no_rows:
+    PyBuffer_Release(&batch);
+    return done;
+}
+
 /* Wherever it lies: what is read may have any stride and alignment. */
 static inline uint64_t word_at(const Py_buffer *view, Py_ssize_t at) {
     uint64_t word;
@@ -265,6 +377,7 @@ no_keys:
 
 static PyMethodDef functions[] = {
     {"fold", (PyCFunction)(void (*)(void))fold, METH_FASTCALL, fold_doc},
+    {"fold_batch", (PyCFunction)(void (*)(void))fold_batch, METH_FASTCALL, fold_batch_doc},
     {"add", (PyCFunction)(void (*)(void))add, METH_FASTCALL, add_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -26,6 +26,7 @@ from google.protobuf.message import DecodeError
 
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.ledger import native
+from pipeline.raw import raw_events
 
 Words = npt.NDArray[np.uint64]
 
@@ -105,6 +106,12 @@ class Column(Protocol):
     def put(self, encoded: Sequence[bytes]) -> None:
         """At least one of them, and at most `room`. If it fails, none of them is in."""
 
+    def put_batch(self, batch: bytes | memoryview) -> bool:
+        """The events of an encoded batch. False: there is no room, and none of them is in.
+
+        Raises: Corrupt: it is no batch. If it fails, none of them is in.
+        """
+
     def take(self) -> Elements:
         """All of them, in order, until something is put in again; the column is empty afterwards, whatever happens."""
 
@@ -116,6 +123,15 @@ def new_column(rows: int | None = None) -> Column:
     return NumpyColumn(rows or NumpyColumn.ROWS)
 
 
+def _put_parsed(column: Column, batch: bytes | memoryview) -> bool:
+    encoded = raw_events(bytes(batch))
+    if len(encoded) > column.room:
+        return False
+    if encoded:
+        column.put(encoded)
+    return True
+
+
 class NativeColumn:
     """Has a row of eight words of each event: its element."""
 
@@ -125,7 +141,7 @@ class NativeColumn:
     def __init__(self, rows: int) -> None:
         if native.code is None:
             raise ValueError(f"there is no native part: {native.runs}")
-        self._fold = native.code.fold
+        self._fold, self._fold_batch = native.code.fold, native.code.fold_batch
         self._elements = np.zeros((rows, 2 + NAME_WORDS), np.uint64)
         self.rows = 0
 
@@ -135,11 +151,25 @@ class NativeColumn:
 
     def put(self, encoded: Sequence[bytes]) -> None:
         odd = self._fold(encoded, self._elements, self.rows)
+        self._put(len(encoded), [(position, encoded[position]) for position in odd])
+
+    def put_batch(self, batch: bytes | memoryview) -> bool:
+        events, odd = self._fold_batch(batch, self._elements, self.rows)
+        if events < 0:
+            return _put_parsed(self, batch)
+        if events > self.room:
+            return False
+        self._put(events, odd)
+        return True
+
+    def _put(self, events: int, odd: Sequence[tuple[int, bytes]]) -> None:
+        """They are in their rows; the odd ones lack their key and name."""
         if odd:
-            found, places = _of_identities([_identity_of_odd(encoded[position]) for position in odd]), np.add(odd, self.rows)
+            found = _of_identities([_identity_of_odd(encoded) for _, encoded in odd])
+            places = [self.rows + position for position, _ in odd]
             self._elements[places, 0] = found.keys
             self._elements[places, 2:] = found.names
-        self.rows += len(encoded)
+        self.rows += events
 
     def take(self) -> Elements:
         taken = self._elements[: self.rows]
@@ -176,6 +206,9 @@ class NumpyColumn:
         if max(map(len, encoded)) > CONTENT_BYTES:
             self._whole[start] = encoded
         self.rows = end
+
+    def put_batch(self, batch: bytes | memoryview) -> bool:
+        return _put_parsed(self, batch)
 
     def take(self) -> Elements:
         rows, whole = self.rows, self._whole

@@ -26,6 +26,14 @@ class Code(Protocol):
         Raises: TypeError, ValueError: of what is given. Rows behind `start` may have been written over.
         """
 
+    def fold_batch(self, batch: bytes | memoryview, rows: _Words, start: int, /) -> tuple[int, list[tuple[int, bytes]]]:
+        """The same of the events of an encoded batch, where they lie: how many they are, and (position, event) of the odd ones.
+
+        -1: it has to be parsed; nothing was done. More than there are rows: nothing was done.
+
+        Raises: TypeError, ValueError: of what is given.
+        """
+
     def add(self, cells: _Words, keys: _Words, contents: _Words, names: _Words, /) -> None:
         """Add elements to a table's cells, in place.
 

@@ -93,10 +93,10 @@ class Seen(NamedTuple):
     tenant: str
     door: str
     accepted_at_unix_micros: int
-    payload: bytes
+    payload: bytes | memoryview
 
     @staticmethod
-    def of(batch: StoredBatch, payload: bytes) -> "Seen":
+    def of(batch: StoredBatch, payload: bytes | memoryview) -> "Seen":
         return Seen(batch.tenant, batch.door, batch.accepted_at_unix_micros, payload)
 
 
@@ -135,13 +135,23 @@ class Tally:
                 self._incomplete.add(slot.window)
 
     def note_seen(self, tier: str, batches: Iterable[Seen]) -> None:
-        # Records may hold few events each: those of one digest go together.
-        of: dict[Slot, list[bytes]] = {}
         for seen in batches:
-            slot = Slot(tier, seen.tenant, seen.door, window_of(seen.accepted_at_unix_micros))
-            of.setdefault(slot, []).extend(raw_events(seen.payload))
-        for slot, encoded in of.items():
-            self._note(slot, encoded)
+            self._note_batch(Slot(tier, seen.tenant, seen.door, window_of(seen.accepted_at_unix_micros)), seen.payload)
+
+    def _note_batch(self, slot: Slot, batch: bytes | memoryview) -> None:
+        with self._lock:
+            try:
+                for _ in range(2):
+                    start = self._column.rows
+                    if self._column.put_batch(batch):
+                        if not self._runs or self._runs[-1][0] != slot:
+                            self._runs.append((slot, start))
+                        return
+                    self.fold()
+                # More than there is room for at once.
+                self._note(slot, raw_events(bytes(batch)))
+            except Exception:  # noqa: BLE001 - as above
+                self._incomplete.add(slot.window)
 
     def fold(self) -> None:
         """Turn what was noted into digests."""

@@ -111,7 +111,7 @@ class RedactorWorker:
             out.records += cleaned.records
             if self._tally is not None:
                 out.read.append(Seen.of(batch, payload))
-                out.clean += [Seen.of(batch, frame.decode(written.data)) for written in cleaned.records]
+                out.clean += [Seen.of(batch, frame.inside(written.data)) for written in cleaned.records]
             out.letters += [event_letter(STAGE, exc.reason, str(exc), record, batch, index) for index, exc in cleaned.refused]
             for action, count in cleaned.changed.items():
                 out.changed[action] = out.changed.get(action, 0) + count

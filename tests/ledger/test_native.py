@@ -18,12 +18,13 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.errors import Corrupt
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from pipeline.ledger import native
 from pipeline.ledger.identity import CONTENT_BYTES, IDENTITY_BYTES, NAME_WORDS, Column, Elements, NativeColumn, NumpyColumn
 from pipeline.ledger.segment import Segment, encode
 from pipeline.ledger.table import CELLS, WORDS, Table
-from pipeline.ledger.tally import Tally
+from pipeline.ledger.tally import Seen, Slot, Tally
 from pipeline.stack.doctor import findings
 
 AT = 1_700_000_003_000_000
@@ -169,6 +170,103 @@ def test_segments_are_the_same_bytes() -> None:
         assert segment(NumpyColumn(500)) == ours
 
 
+# -- batches
+
+
+def of_batch(column: Column, batch: bytes | memoryview) -> list[list[int]] | str:
+    try:
+        if not column.put_batch(batch):
+            return "no room"
+        return rows(column.take()) if column.rows else []
+    except (Corrupt, DecodeError) as exc:
+        return type(exc).__name__
+
+
+def varint(value: int, longer: int = 0) -> bytes:
+    """With so many bytes more than it takes."""
+    out = bytearray()
+    while value > 0x7F or longer > 0:
+        longer -= value <= 0x7F
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes((*out, value))
+
+
+def batches(seed: int, count: int) -> Iterator[bytes]:
+    """Encoded batches and what looks like them: with other fields of every wire type anywhere, some damaged."""
+    of = random.Random(seed)
+    events = list(made(seed, 500))
+    for _ in range(count):
+        batch, strange = b"", of.random() < 0.3
+        for _ in range(of.randint(0, 8)):
+            number = of.choice((1, 1, 1, 1, 2, 15, 16, (1 << 29) - 1, of.randrange(1 << 32) if strange else 3))
+            wire, longer = of.choice((2, 2, 2, 0, 1, 5, *((3, 4, 6) if strange else ()))), of.choice((0, 0, 0, 1, 3, 4, 8, 9))
+            batch += varint(number << 3 | wire, longer if of.random() < 0.1 else 0)
+            if wire == 0:
+                batch += varint(of.choice((0, 1, 127, 128, 1 << 35, (1 << 64) - 1, (1 << 70) - 1)), longer)
+            elif wire in (1, 5):
+                batch += of.randbytes(8 if wire == 1 else 4)
+            elif wire == 2:
+                event = of.choice(events)
+                batch += varint(len(event), longer if of.random() < 0.1 else 0) + event
+        if of.random() < 0.3 and batch:
+            damaged = bytearray(batch[: of.randint(1, len(batch))])
+            damaged[of.randrange(len(damaged))] = of.randrange(256)
+            batch = bytes(damaged)
+        yield batch
+
+
+@needs_native
+def test_a_batch_comes_to_the_same_as_its_events_whatever_else_is_in_it() -> None:
+    outcomes = []
+    for batch in batches(7, 20_000):
+        expected = of_batch(NumpyColumn(3), batch)
+        assert expected == of_batch(NativeColumn(3), batch)
+        assert expected == of_batch(NativeColumn(3), memoryview(b"x" + batch + b"y")[1:-1])
+        outcomes.append(expected if isinstance(expected, str) else "some" if expected else "none")
+    assert {"some", "none", "no room", "Corrupt", "DecodeError"} == set(outcomes)
+    assert outcomes.count("some") > 2000
+
+
+@needs_native
+def test_a_batch_goes_behind_what_is_there_and_none_of_it_if_it_fails() -> None:
+    column, events = NativeColumn(5), [CloudEvent(id=str(number), source="/shop").SerializeToString() for number in range(4)]
+    two = b"".join(delimited(0x0A, event) for event in events[:2])
+    column.put(events[2:3])
+    assert column.put_batch(two)
+    assert not column.put_batch(two + two)
+    with pytest.raises(DecodeError):
+        column.put_batch(delimited(0x0A, events[0]) + delimited(0x0A, b"\xff" * 20))
+    with pytest.raises(Corrupt):
+        column.put_batch(two[:-1])
+    assert column.put_batch(b"")
+    assert folded(NumpyColumn(4), [events[2], *events[:2], events[3]]) == folded(column, events[3:])
+
+
+@pytest.mark.parametrize("kind", [pytest.param(NativeColumn, marks=needs_native), NumpyColumn])
+def test_what_hops_saw_comes_to_the_same_in_batches_of_any_size(kind: type[NativeColumn] | type[NumpyColumn]) -> None:
+    of, seen, apart = random.Random(8), [], Tally(NumpyColumn(1000))
+    for number in range(60):
+        ids = [f"{number}-{each}" for each in range(of.choice((0, 1, 3, 20, 130)))]
+        events = [CloudEvent(id=id, source="/shop", text_data="x" * of.randint(0, 400)).SerializeToString() for id in ids]
+        batch = b"".join(delimited(0x0A, event) for event in events) + delimited(0x12, b"tenant")
+        seen.append(Seen(f"tenant-{number % 3}", "grpc", AT + number % 2 * 10_000_000, batch))
+        apart.note("read", seen[-1].tenant, "grpc", seen[-1].accepted_at_unix_micros, events)
+    tally = Tally(kind(100))
+    tally.note_seen("read", seen)
+
+    def found(of: Tally) -> dict[Slot, list[list[int]]]:
+        return {slot: digest.table().cells.tolist() for slot, digest in of.take().digests.items()}
+
+    assert found(apart) == found(tally)
+
+
+def test_a_batch_that_can_not_be_counted_is_named_and_nobody_is_held_up() -> None:
+    tally = Tally()
+    tally.note_seen("read", [Seen("tenant", "grpc", AT, b"\x0a\xff")])
+    assert {AT // 10_000_000 * 10} == tally.take().incomplete
+
+
 # -- tables
 
 
@@ -237,6 +335,43 @@ def test_fold_refuses_what_it_can_not_do(arguments: tuple[object, ...], error: t
     assert native.code is not None
     with pytest.raises(error):
         native.code.fold(*arguments)
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ((b"", np.zeros((1, ROW_WORDS), np.uint64)), TypeError),
+        (("", np.zeros((1, ROW_WORDS), np.uint64), 0), TypeError),
+        (([b""], np.zeros((1, ROW_WORDS), np.uint64), 0), TypeError),
+        ((memoryview(b"abcd")[::2], np.zeros((1, ROW_WORDS), np.uint64), 0), BufferError),
+        ((b"", np.zeros((1, ROW_WORDS), np.uint64), 0.0), TypeError),
+        ((b"", np.zeros((1, ROW_WORDS), np.uint64), 2), ValueError),
+        ((b"", np.zeros((1, ROW_WORDS), np.uint64), -1), ValueError),
+        ((b"", np.zeros((1, ROW_WORDS + 1), np.uint64), 0), ValueError),
+        ((b"", np.frombuffer(bytes(ROW_WORDS * 8), np.uint64).reshape(1, ROW_WORDS), 0), (BufferError, ValueError)),
+    ],
+)
+def test_fold_batch_refuses_what_it_can_not_do(arguments: tuple[object, ...], error: type[Exception]) -> None:
+    assert native.code is not None
+    with pytest.raises(error):
+        native.code.fold_batch(*arguments)
+
+
+@needs_native
+def test_a_batch_without_room_writes_nothing_and_nothing_is_kept() -> None:
+    assert native.code is not None
+    rows, batch = np.full((3, ROW_WORDS), 7, np.uint64), delimited(0x0A, b"\x12\x00") * 2
+    before = sys.getrefcount(batch), sys.getrefcount(rows)
+    for _ in range(100):
+        assert (2, []) == native.code.fold_batch(batch, rows, 2)
+        assert (-1, []) == native.code.fold_batch(batch + b"\x0b", rows, 0)
+    assert (rows == 7).all()
+    for _ in range(100):
+        assert (2, [(0, b"\x12\x00"), (1, b"\x12\x00")]) == native.code.fold_batch(batch, rows, 1)
+    gc.collect()
+    assert before == (sys.getrefcount(batch), sys.getrefcount(rows))
+    assert (rows[0] == 7).all()
 
 
 @needs_native

@@ -78,14 +78,14 @@ async def costs(kinds: Mapping[str, Loaded], rounds: int, random: Random) -> Cos
     return {kind: (await kinds[kind].cpu_seconds() - began[kind]) / units[kind] for kind in kinds}
 
 
-def ratio(generations: Sequence[Costs], kind: str, of: str) -> Ratio:
-    """Of what `costs` said in several generations.
+def ratio(generations: Sequence[Costs], kind: str, *of: str) -> Ratio:
+    """Of what `costs` said in several generations; `of`: if several, of their mean.
 
     Raises: ValueError: of fewer than `GENERATIONS_MIN`.
     """
     if len(generations) < GENERATIONS_MIN:
         raise ValueError(f"{len(generations)} generations say nothing: take at least {GENERATIONS_MIN}")
-    each = [costs[kind] / costs[of] for costs in generations]
+    each = [costs[kind] / statistics.fmean(costs[other] for other in of) for costs in generations]
     mean = statistics.fmean(each)
     about = _STUDENT[min(len(each) - 1, len(_STUDENT)) - 1] * statistics.stdev(each) / len(each) ** 0.5
     return Ratio(statistics.median(each), mean - about, mean + about)

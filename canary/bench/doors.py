@@ -9,7 +9,6 @@ probes, and those of the HTTP door as they come from the transcoder, one request
 
 import asyncio
 import itertools
-import multiprocessing
 import os
 import statistics
 import tempfile
@@ -18,14 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import boto3
 import click
-import uvloop
 
 from canary.lanes import DOORS, Door, Slot
 from canary.probes import Probe
@@ -34,6 +30,7 @@ from canary.settings import CanarySettings
 from pipeline.doors.bench import batch_body, grpc_client, http_client, serve_door
 from pipeline.emulator.process import Served
 from pipeline.ledger.tally import Tally
+from pipeline.measured import Measured, processes, serve
 from telemetry import nowhere
 from telemetry.metrics import Metrics
 from telemetry.otlp import span_sender
@@ -44,7 +41,6 @@ from telemetry.tracing import Tracer
 SIZES = (1, 10, 100)
 PROBED_A_SECOND = 10.0
 _SOURCE = "/canary/bench"
-_START_SECONDS_MAX = 120.0
 _IN_FLIGHT_MAX = 64
 
 
@@ -68,44 +64,26 @@ def door_prices(
     settings: CanarySettings, slots: Sequence[Slot], load_a_second: float, rounds: int, seconds: float
 ) -> Iterator[Price]:
     """`load_a_second`: events, half of them through each door; all of them come to the gRPC door in the end."""
-    context = multiprocessing.get_context("spawn")  # gRPC objects do not survive a fork
-    processes: list[SpawnProcess] = []
     with tempfile.TemporaryDirectory() as folder:
         stream = Served(Path(folder), "--limits", "off")
         stream.start()
         try:
             os.environ |= {"AWS_ENDPOINT_URL_KINESIS": stream.url, "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
             boto3.client("kinesis", region_name="us-east-1").create_stream(StreamName="events", ShardCount=max(1, len(slots)))
-            backend, theirs = context.Pipe()
-            processes.append(context.Process(target=nowhere.serve, args=(theirs,), daemon=True))
-            processes[-1].start()
-            endpoint = f"http://127.0.0.1:{_said(backend)}"
-            for door in DOORS:
-                ours, theirs = context.Pipe()
-                processes.append(context.Process(target=_serve, args=(door, endpoint, theirs), daemon=True))
-                processes[-1].start()
-                port, key = _said(ours)
-                of_door = load_a_second if door == "grpc" else load_a_second / len(DOORS)
-                yield from _Measured(door, ours, port, key, settings, slots, of_door).prices(rounds, seconds)
+            with processes({"backend": nowhere.serve}) as backend:
+                endpoint = f"http://127.0.0.1:{backend['backend'].said}"
+                for door in DOORS:
+                    with processes({door: partial(_serve, door, endpoint)}) as measured:
+                        of_door = load_a_second if door == "grpc" else load_a_second / len(DOORS)
+                        yield from _Prices(door, measured[door], settings, slots, of_door).prices(rounds, seconds)
         finally:
-            for process in processes:
-                process.terminate()
-                process.join(10)
             stream.stop()
 
 
-def _said(pipe: Connection) -> Any:
-    if not pipe.poll(_START_SECONDS_MAX):
-        raise click.ClickException("a process of the benchmark did not start")
-    return pipe.recv()
-
-
 @dataclass
-class _Measured:
+class _Prices:
     door: Door
-    pipe: Connection
-    port: int
-    key: str
+    process: Measured
     settings: CanarySettings
     slots: Sequence[Slot]
     load_a_second: float
@@ -128,19 +106,16 @@ class _Measured:
             round_micros, load_micros = (statistics.median(costs) * 1e6 for costs in zip(*found, strict=True))
             yield Price(self.door, size, round_micros, load_micros, share, low, high)
 
-    def _cpu(self) -> float:
-        self.pipe.send(None)
-        return float(self.pipe.recv())
-
     def _spent(self, work: Callable[[], object]) -> float:
-        began = self._cpu()
+        began = self.process.cpu()
         work()
-        return self._cpu() - began
+        return self.process.cpu() - began
 
     def _sender(self) -> GrpcSender | HttpSender:
+        port, key = self.process.said
         if self.door == "grpc":
-            return GrpcSender(f"127.0.0.1:{self.port}", self.key, deadline_seconds=self.settings.door_seconds_max)
-        return HttpSender(f"http://127.0.0.1:{self.port}", self.key, deadline_seconds=self.settings.door_seconds_max)
+            return GrpcSender(f"127.0.0.1:{port}", key, deadline_seconds=self.settings.door_seconds_max)
+        return HttpSender(f"http://127.0.0.1:{port}", key, deadline_seconds=self.settings.door_seconds_max)
 
     def _probe(self, sender: GrpcSender | HttpSender, seconds: float) -> None:
         began = time.monotonic()
@@ -166,10 +141,10 @@ class _Measured:
     async def _load(self, size: int, seconds: float) -> tuple[int, float]:
         bodies = itertools.cycle([batch_body(self.door, [str(uuid4()) for _ in range(size)]) for _ in range(200)])
         client = grpc_client if self.door == "grpc" else http_client
-        send, close = await client(self.port, self.key, bodies, size)
+        send, close = await client(self.process.said, bodies, size)
         await send()
         free, tasks = asyncio.Semaphore(_IN_FLIGHT_MAX), set[asyncio.Task[None]]()
-        began, spent, count = time.monotonic(), self._cpu(), 0
+        began, spent, count = time.monotonic(), self.process.cpu(), 0
 
         async def one() -> None:
             try:
@@ -186,26 +161,17 @@ class _Measured:
             count += 1
         await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
         await asyncio.gather(*tasks)
-        spent = self._cpu() - spent
+        spent = self.process.cpu() - spent
         await close()
         return count * size, spent
 
 
 def _serve(door: Door, endpoint: str, pipe: Connection) -> None:
-    uvloop.run(_serving(door, endpoint, pipe))
+    serve(pipe, partial(_start, door, endpoint))
 
 
-async def _serving(door: Door, endpoint: str, pipe: Connection) -> None:
+async def _start(door: Door, endpoint: str, folder: Path) -> tuple[int, str]:
     metrics = Metrics()
     spans = Shipper("spans", span_sender(endpoint, 3.0), metrics)
     tracer = Tracer(f"{door}-door", "bench", spans.put, TelemetrySettings(), later=spans.later)
-    with tempfile.TemporaryDirectory() as folder:
-        pipe.send(await serve_door(door, Path(folder), metrics, tracer, tally=Tally(), kinesis=True))
-        while True:
-            await asyncio.to_thread(pipe.poll, None)
-            try:
-                pipe.recv()
-            except EOFError:
-                break
-            pipe.send(time.process_time())
-    os._exit(0)  # grpc.aio's server complains, at length, when it outlives its loop
+    return await serve_door(door, folder, metrics, tracer, tally=Tally(), kinesis=True)

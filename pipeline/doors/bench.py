@@ -8,15 +8,12 @@ turn with the door in the same run, so that the ratio holds even where the absol
 
 import asyncio
 import itertools
-import multiprocessing
 import os
-import resource
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,13 +24,13 @@ import orjson
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent, CloudEventBatch
 from pipeline.gen.spillway.events.v1.flight_pb2 import FlightDeparted
 from pipeline.ledger.tally import Tally
+from pipeline.measured import Measured, processes, serve
 from telemetry.metrics import Metrics
 from telemetry.tracing import Tracer
 
 SIZES = (1, 10, 100, 500)
 SERVERS = ("grpc no-op", "grpc", "http no-op", "http")
 _CONNECTIONS = 16
-_START_SECONDS_MAX = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,48 +47,22 @@ class Row:
 
 
 def measure(seconds: float = 2.0) -> Iterator[Row]:
-    context = multiprocessing.get_context("spawn")  # gRPC objects do not survive a fork
-    running: list[tuple[str, SpawnProcess, Connection, int, str]] = []
-    try:
-        for server in SERVERS:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(server, theirs), daemon=True)
-            process.start()
-            running.append((server, process, ours, 0, ""))
-            if not ours.poll(_START_SECONDS_MAX):
-                raise click.ClickException(f"the {server} server did not start")
-            running[-1] = (server, process, ours, *ours.recv())
+    with processes({server: partial(_serve, server) for server in SERVERS}) as servers:
         for size in SIZES:
-            for server, _, pipe, port, key in running:
-                requests, wall, cpu = asyncio.run(_measure(server, port, key, size, seconds, pipe))
+            for server, measured in servers.items():
+                requests, wall, cpu = asyncio.run(_measure(server, measured, size, seconds))
                 yield Row(server, size, requests, wall, cpu)
-    finally:
-        for _, process, _, _, _ in running:
-            process.terminate()
-            process.join(10)
 
 
 # -- the server process
 
 
 def _serve(server: str, pipe: Connection) -> None:
-    import uvloop
-
-    uvloop.run(_serving(server, pipe))
+    serve(pipe, partial(_start, server))
 
 
-async def _serving(server: str, pipe: Connection) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        port, key = await (_noop(server) if server.endswith("no-op") else serve_door(server, Path(folder), Metrics()))
-        pipe.send((port, key))
-        while True:
-            await asyncio.to_thread(pipe.poll, None)
-            try:
-                pipe.recv()
-            except EOFError:
-                return
-            usage = resource.getrusage(resource.RUSAGE_SELF)
-            pipe.send(usage.ru_utime + usage.ru_stime)
+async def _start(server: str, folder: Path) -> tuple[int, str]:
+    return await (_noop(server) if server.endswith("no-op") else serve_door(server, folder, Metrics()))
 
 
 async def _noop(server: str) -> tuple[int, str]:
@@ -210,17 +181,13 @@ _kept: list[Any] = []
 # -- the load
 
 
-async def _measure(server: str, port: int, key: str, size: int, seconds: float, pipe: Connection) -> tuple[int, float, float]:
+async def _measure(server: str, measured: Measured, size: int, seconds: float) -> tuple[int, float, float]:
     bodies = itertools.repeat(batch_body(server.split()[0], [f"{os.getpid()}-{number}" for number in range(size)]))
     client = grpc_client if server.startswith("grpc") else http_client
-    send, close = await client(port, key, bodies, size)
+    send, close = await client(measured.said, bodies, size)
     await asyncio.gather(*(send() for _ in range(_CONNECTIONS)))  # warm
 
-    def cpu() -> float:
-        pipe.send(None)
-        return float(pipe.recv())
-
-    count, began, spent = 0, time.perf_counter(), cpu()
+    count, began, spent = 0, time.perf_counter(), measured.cpu()
     ends = began + seconds
 
     async def loop() -> None:
@@ -230,20 +197,23 @@ async def _measure(server: str, port: int, key: str, size: int, seconds: float, 
             count += 1
 
     await asyncio.gather(*(loop() for _ in range(_CONNECTIONS)))
-    wall, spent = time.perf_counter() - began, cpu() - spent
+    wall, spent = time.perf_counter() - began, measured.cpu() - spent
     await close()
     return count, wall, spent
 
 
+# Port and key of a door.
+Address = tuple[int, str]
 Client = tuple[Callable[[], Awaitable[None]], Callable[..., Awaitable[None]]]
 
 
-async def grpc_client(port: int, key: str, bodies: Iterator[bytes], size: int) -> Client:
+async def grpc_client(address: Address, bodies: Iterator[bytes], size: int) -> Client:
     """Sends the next of the bodies, of `size` events each."""
     from grpc import aio
 
     from pipeline.doors.grpc_door import SERVICE
 
+    port, key = address
     channel = aio.insecure_channel(f"127.0.0.1:{port}")
     call: Any = channel.unary_unary(f"/{SERVICE}/Publish", None, None)
     metadata = (("authorization", f"Bearer {key}"),)
@@ -256,10 +226,11 @@ async def grpc_client(port: int, key: str, bodies: Iterator[bytes], size: int) -
     return send, channel.close
 
 
-async def http_client(port: int, key: str, bodies: Iterator[bytes], size: int) -> Client:
+async def http_client(address: Address, bodies: Iterator[bytes], size: int) -> Client:
     """Sends the next of the bodies, of `size` events each."""
     import aiohttp
 
+    port, key = address
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=_CONNECTIONS))
     headers = {"authorization": f"Bearer {key}", "content-type": "application/cloudevents-batch+json"}
 

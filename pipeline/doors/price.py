@@ -12,16 +12,13 @@ The stream is in memory (the writes are counted, but not sent), so that nothing 
 import asyncio
 import contextlib
 import itertools
-import multiprocessing
-import os
 import statistics
 import sys
-import tempfile
-import time
 import timeit
 import zlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -30,6 +27,7 @@ from uuid import UUID
 import click
 
 from pipeline.doors.bench import SIZES, batch_body, grpc_client, http_client, serve_door
+from pipeline.measured import Measured, UnderLoad, processes, serve
 from pipeline.paired import GENERATIONS_MIN, Costs, Ratio, ratio
 from pipeline.paired import costs as paired_costs
 from telemetry import nowhere
@@ -40,15 +38,14 @@ from telemetry.shipping import Shipper
 from telemetry.tracing import Keeping, Tracer, trace_of
 
 DOORS = ("grpc", "http")
-KINDS = ("bare", "instrumented", "bare again")
+BARE = ("bare", "bare again")
+KINDS = (*BARE, "instrumented")
 # What an instrumented door may cost, of a bare one, from this many events a request.
 GOAL_RATIO_MAX = 1.03
 GOAL_EVENTS_MIN = 100
 _KEPT_EVERY = 2000
 # Events in the pool that requests are made of; a multiple of every size.
 _POOL_EVENTS = 20_000
-_CONNECTIONS = 8
-_START_SECONDS_MAX = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,106 +86,51 @@ def measure(generations: int, rounds: int, seconds: float) -> Iterator[Price]:
     for door, size in itertools.product(DOORS, SIZES):
         own = found[door, size]
         bare = statistics.median(costs["bare"] for costs in own)
-        yield Price(door, size, bare * 1e6, ratio(own, "instrumented", "bare"), ratio(own, "bare again", "bare"))
+        yield Price(door, size, bare * 1e6, ratio(own, "instrumented", *BARE), ratio(own, "bare again", "bare"))
 
 
 @contextlib.contextmanager
-def _servers(door: str) -> Iterator[dict[str, tuple[Connection, int, str]]]:
-    """One generation of a door's: by kind, its pipe, port and key."""
-    context = multiprocessing.get_context("spawn")  # gRPC objects do not survive a fork
-    backend_pipe, backend_end = context.Pipe()
-    processes = [context.Process(target=nowhere.serve, args=(backend_end,), daemon=True)]
-    processes[0].start()
-    try:
-        endpoint = f"http://127.0.0.1:{_first(backend_pipe)}"
-        pipes = {}
-        for kind in KINDS:
-            pipes[kind], theirs = context.Pipe()
-            processes.append(context.Process(target=_serve, args=(door, kind, endpoint, theirs), daemon=True))
-            processes[-1].start()
-        yield {kind: (pipe, *_first(pipe)) for kind, pipe in pipes.items()}
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join(10)
-
-
-def _first(pipe: Connection) -> tuple[int, str]:
-    if not pipe.poll(_START_SECONDS_MAX):
-        raise click.ClickException("a server of the benchmark did not start")
-    said: tuple[int, str] = pipe.recv()
-    return said
+def _servers(door: str) -> Iterator[dict[str, Measured]]:
+    """One generation of a door's, by kind."""
+    with processes({"backend": nowhere.serve}) as backend:
+        endpoint = f"http://127.0.0.1:{backend['backend'].said}"
+        with processes({kind: partial(_serve, door, kind, endpoint) for kind in KINDS}) as servers:
+            yield servers
 
 
 async def _costs(
     door: str,
     size: int,
     bodies: Sequence[bytes],
-    servers: Mapping[str, tuple[Connection, int, str]],
+    servers: Mapping[str, Measured],
     rounds: int,
     seconds: float,
     random: Random,
 ) -> Costs:
     client = grpc_client if door == "grpc" else http_client
-    clients = {kind: await client(port, key, itertools.cycle(bodies), size) for kind, (_, port, key) in servers.items()}
-    costs = await paired_costs({kind: _Server(clients[kind][0], servers[kind][0], seconds) for kind in KINDS}, rounds, random)
+    clients = {kind: await client(server.said, itertools.cycle(bodies), size) for kind, server in servers.items()}
+    loaded = {kind: UnderLoad(servers[kind], send, seconds) for kind, (send, _) in clients.items()}
+    costs = await paired_costs(loaded, rounds, random)
     for _, close in clients.values():
         await close()
     return costs
-
-
-@dataclass(frozen=True, slots=True)
-class _Server:
-    """One of them, under load by turns."""
-
-    send: Callable[[], Awaitable[object]]
-    pipe: Connection
-    seconds: float
-
-    async def load(self) -> int:
-        count = 0
-        ends = time.perf_counter() + self.seconds
-
-        async def loop() -> None:
-            nonlocal count
-            while time.perf_counter() < ends:
-                await self.send()
-                count += 1
-
-        await asyncio.gather(*(loop() for _ in range(_CONNECTIONS)))
-        return count
-
-    async def cpu_seconds(self) -> float:
-        self.pipe.send(None)
-        return float(self.pipe.recv())
 
 
 # -- the processes
 
 
 def _serve(door: str, kind: str, endpoint: str, pipe: Connection) -> None:
-    import uvloop
-
-    uvloop.run(_serving(door, kind, endpoint, pipe))
+    serve(pipe, partial(_start, door, kind, endpoint))
 
 
-async def _serving(door: str, kind: str, endpoint: str, pipe: Connection) -> None:
+async def _start(door: str, kind: str, endpoint: str, folder: Path) -> tuple[int, str]:
     metrics, tracer = Metrics.off(), Tracer.off()
     if kind == "instrumented":
         metrics = Metrics()
         settings = TelemetrySettings()
         spans = Shipper("spans", span_sender(endpoint, 3.0), metrics, ship_seconds=settings.ship_seconds * len(KINDS))
         tracer = Tracer(f"{door}-door", "bench", spans.put, settings, later=spans.later)
-    with tempfile.TemporaryDirectory() as folder:
-        pipe.send(await serve_door(door, Path(folder), metrics, tracer))
-        while True:
-            await asyncio.to_thread(pipe.poll, None)
-            try:
-                pipe.recv()
-            except EOFError:
-                break
-            pipe.send(time.process_time())
-    os._exit(0)  # grpc.aio's server complains, at length, when it outlives its loop
+    return await serve_door(door, folder, metrics, tracer)
 
 
 # -- operations

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import itertools
 import math
-import multiprocessing
 import os
 import statistics
 import sys
@@ -47,6 +46,7 @@ from pipeline.ledger.identity import NAME_WORDS, Column, Elements, NativeColumn,
 from pipeline.ledger.segment import Segment, encode
 from pipeline.ledger.table import CAPACITY, TABLE_BYTES, Table
 from pipeline.ledger.tally import WINDOW_SECONDS, Digest, Slot, Tally
+from pipeline.measured import Measured, UnderLoad, answer, processes, serve
 from pipeline.paired import GENERATIONS_MIN, Costs, Ratio, ratio
 from pipeline.paired import costs as paired_costs
 from pipeline.redaction.keys import MemoryKeys
@@ -65,13 +65,12 @@ GOAL_EVENTS = 100
 SIZES = {"collector": (100, 500), "door inside": (100,), "redactor inside": (100,)}
 EVENTS_MAX = 500
 EVENTS = 20_000
-KINDS = ("without", "with", "without again")
+WITHOUT = ("without", "without again")
+KINDS = (*WITHOUT, "with")
 RATES = (10, 100, 1_000, 10_000)
 NAMED = (50, 100, 150, CAPACITY, 240, 270, 300)
 _AT_MICROS = 1_795_000_003_000_000
-_CONNECTIONS = 8
 _RECORDS_AT_ONCE = 10
-_START_SECONDS_MAX = 120.0
 # More than what a core has for itself, of what any machine here has.
 _CACHE_BYTES = 4 << 20
 _REPEATS = 15
@@ -107,15 +106,17 @@ def measure(generations: int, rounds: int, seconds: float) -> Iterator[Price]:
     with _stream(), click.progressbar(length=generations * len(SIZES), label="generations", file=sys.stderr) as bar:
         for number in range(generations):
             for where in SIZES:
-                with _processes(_serve if where == "collector" else partial(_work, where)) as processes:
+                with processes(
+                    {kind: partial(_serve, kind) if where == "collector" else partial(_work, where, kind) for kind in KINDS}
+                ) as measured:
                     for size in SIZES[where]:
-                        costs = asyncio.run(_costs(where, bodies[size], size, processes, rounds, seconds, Random(number)))
+                        costs = asyncio.run(_costs(where, bodies[size], size, measured, rounds, seconds, Random(number)))
                         found.setdefault((where, size), []).append(costs)
                 bar.update(1)
     for where, size in found:
         own = found[where, size]
         bare = statistics.median(costs["without"] for costs in own)
-        yield Price(where, size, bare * 1e6, ratio(own, "with", "without"), ratio(own, "without again", "without"))
+        yield Price(where, size, bare * 1e6, ratio(own, "with", *WITHOUT), ratio(own, "without again", "without"))
 
 
 @contextlib.contextmanager
@@ -132,48 +133,20 @@ def _stream() -> Iterator[None]:
             stream.stop()
 
 
-# What a process says first: where it listens and a key, if it does.
-_Address = tuple[int, str]
-
-
-@contextlib.contextmanager
-def _processes(serve: Callable[[str, Connection], None]) -> Iterator[dict[str, tuple[Connection, _Address]]]:
-    """One generation: a fresh process of each kind, and what it said first."""
-    context = multiprocessing.get_context("spawn")  # gRPC objects do not survive a fork
-    processes, pipes = [], {}
-    try:
-        for kind in KINDS:
-            pipes[kind], theirs = context.Pipe()
-            processes.append(context.Process(target=serve, args=(kind, theirs), daemon=True))
-            processes[-1].start()
-        yield {kind: (pipe, _first(pipe)) for kind, pipe in pipes.items()}
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join(10)
-
-
-def _first(pipe: Connection) -> _Address:
-    if not pipe.poll(_START_SECONDS_MAX):
-        raise click.ClickException("a process of the benchmark did not start")
-    said: _Address = pipe.recv()
-    return said
-
-
 async def _costs(
     where: str,
     bodies: Sequence[bytes],
     size: int,
-    processes: Mapping[str, tuple[Connection, _Address]],
+    measured: Mapping[str, Measured],
     rounds: int,
     seconds: float,
     random: Random,
 ) -> Costs:
     """CPU seconds an event."""
     if where != "collector":
-        return await paired_costs({kind: _Worker(pipe, seconds) for kind, (pipe, _) in processes.items()}, rounds, random)
-    clients = {kind: await grpc_client(port, key, itertools.cycle(bodies), size) for kind, (_, (port, key)) in processes.items()}
-    doors = {kind: _Door(processes[kind][0], seconds, send, size) for kind, (send, _) in clients.items()}
+        return await paired_costs({kind: _Worker(worker, seconds) for kind, worker in measured.items()}, rounds, random)
+    clients = {kind: await grpc_client(door.said, itertools.cycle(bodies), size) for kind, door in measured.items()}
+    doors = {kind: UnderLoad(measured[kind], send, seconds, size) for kind, (send, _) in clients.items()}
     costs = await paired_costs(doors, rounds, random)
     for _, close in clients.values():
         await close()
@@ -181,65 +154,29 @@ async def _costs(
 
 
 @dataclass(frozen=True, slots=True)
-class _Process:
-    pipe: Connection
-    seconds: float
-
-    async def cpu_seconds(self) -> float:
-        self.pipe.send(None)
-        return float(self.pipe.recv())
-
-
-@dataclass(frozen=True, slots=True)
-class _Door(_Process):
-    """Loaded from here, over its network."""
-
-    send: Callable[[], Awaitable[object]]
-    # Events in what is sent at once.
-    events: int
-
-    async def load(self) -> int:
-        count, ends = 0, time.perf_counter() + self.seconds
-
-        async def loop() -> None:
-            nonlocal count
-            while time.perf_counter() < ends:
-                await self.send()
-                count += self.events
-
-        await asyncio.gather(*(loop() for _ in range(_CONNECTIONS)))
-        return count
-
-
-@dataclass(frozen=True, slots=True)
-class _Worker(_Process):
+class _Worker:
     """Loads itself."""
 
+    measured: Measured
+    seconds: float
+
     async def load(self) -> int:
-        self.pipe.send(self.seconds)
-        return int(self.pipe.recv())
+        self.measured.pipe.send(self.seconds)
+        return int(self.measured.pipe.recv())
+
+    async def cpu_seconds(self) -> float:
+        return self.measured.cpu()
 
 
 # -- the processes
 
 
 def _serve(kind: str, pipe: Connection) -> None:
-    import uvloop
-
-    uvloop.run(_serving(kind, pipe))
+    serve(pipe, partial(_start, kind))
 
 
-async def _serving(kind: str, pipe: Connection) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        pipe.send(await serve_door("grpc", Path(folder), Metrics(), tally=_tally(kind), kinesis=True))
-        while True:
-            await asyncio.to_thread(pipe.poll, None)
-            try:
-                pipe.recv()
-            except EOFError:
-                break
-            pipe.send(time.process_time())
-    os._exit(0)  # grpc.aio's server complains, at length, when it outlives its loop
+async def _start(kind: str, folder: Path) -> tuple[int, str]:
+    return await serve_door("grpc", folder, Metrics(), tally=_tally(kind), kinesis=True)
 
 
 def _tally(kind: str) -> Tally | None:
@@ -254,13 +191,8 @@ def _work(where: str, kind: str, pipe: Connection) -> None:
             load = _through_door(_door(registry, _tally(kind)), bodies, size)
         else:
             load = _through_redactor(_redactor(registry, pool, _tally(kind)), bodies, size)
-        pipe.send((0, ""))
-        while True:
-            try:
-                asked = pipe.recv()
-            except EOFError:
-                break
-            pipe.send(time.process_time() if asked is None else runner.run(_for(asked, load)))
+        pipe.send("ready")
+        answer(pipe, lambda seconds: runner.run(_for(seconds, load)))
 
 
 async def _for(seconds: float, load: Iterator[Awaitable[int]]) -> int:

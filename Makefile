@@ -1,6 +1,9 @@
 # Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
 VENV := .venv
 PY := $(VENV)/bin/python
+# What is fetched and built on the way is three times what is installed, and is not left in anybody's home.
+UV_CACHE := $(VENV)/.uv-cache
+UV := UV_CACHE_DIR=$${UV_CACHE_DIR:-$(UV_CACHE)} $(VENV)/bin/uv
 NATIVE := pipeline/ledger/_fold
 EXIT ?=
 ARGS ?=
@@ -17,9 +20,10 @@ $(VENV)/.ready: requirements.lock requirements-uv.lock pyproject.toml setup.py $
 	@command -v python3 >/dev/null || { echo "Python 3.11 or newer is missing: apt-get install python3 python3-venv"; exit 1; }
 	test -x $(PY) || python3 -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
-	$(VENV)/bin/uv pip install --quiet --python $(PY) --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements.lock
 	rm -f $(NATIVE).*.so # of other source, should no compiler be found now
-	$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --reinstall-package spillway --editable .
+	$(UV) pip install --quiet --python $(PY) --no-deps --reinstall-package spillway --editable .
+	rm -rf $(UV_CACHE)
 	@touch $@
 
 demo: setup ## Start everything, send a month of real flights through both doors, print the verdict (EXIT=1 stops afterwards)
@@ -52,8 +56,8 @@ gen: setup ## Make the stubs of every language from proto/
 	$(PY) clients/generate.py
 
 lock: ## Resolve pyproject.toml again into the lock files
-	$(VENV)/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev pyproject.toml -o requirements.lock
-	echo "uv==$$($(VENV)/bin/uv --version | cut -d' ' -f2)" | $(VENV)/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url - -o requirements-uv.lock
+	$(UV) pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev pyproject.toml -o requirements.lock
+	echo "uv==$$($(VENV)/bin/uv --version | cut -d' ' -f2)" | $(UV) pip compile --quiet --generate-hashes --no-emit-index-url - -o requirements-uv.lock
 
 clean: ## Remove what was installed and what local stacks left (not your events elsewhere)
 	rm -rf $(VENV) .cache .spillway build *.egg-info $(NATIVE).*.so

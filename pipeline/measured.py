@@ -84,7 +84,11 @@ def processes(targets: Mapping[str, Callable[[Connection], None]]) -> Iterator[d
             running[-1].start()
         yield {name: Measured(pipe, _first(name, pipe)) for name, pipe in pipes.items()}
     finally:
+        # Who sees that nobody asks any more, tidies up.
+        for pipe in pipes.values():
+            pipe.close()
         for process in running:
+            process.join(_END_SECONDS_MAX)
             process.terminate()
             process.join(_END_SECONDS_MAX)
 

@@ -1,5 +1,7 @@
 """An OTLP/HTTP backend that takes everything and keeps nothing: what benchmarks ship to, so that only the sender is measured."""
 
+import contextlib
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 
@@ -17,7 +19,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def serve(pipe: Connection) -> None:
-    """As the target of a process: sends its port, and serves until it is ended."""
+    """As the target of a process: sends its port, and serves until the pipe is closed."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     pipe.send(server.server_address[1])
-    server.serve_forever()
+    with contextlib.suppress(EOFError):
+        pipe.recv()

@@ -26,7 +26,6 @@ _JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xss4m -Xshare:auto -X
 LOCAL: Mapping[str, str] = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
-    "spark.driver.extraJavaOptions": _JAVA_OPTIONS,
     "spark.driver.memory": "1g",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
@@ -67,14 +66,25 @@ def start(master: str, work_dir: Path, env: MutableMapping[str, str] | None = No
         builder = builder.config(name, value)
     if master:
         builder = builder.master(master)
-        for name, value in {**LOCAL, "spark.sql.warehouse.dir": str(work_dir / "warehouse")}.items():
+        scratch = _scratch(work_dir)
+        places = {
+            "spark.sql.warehouse.dir": str(work_dir / "warehouse"),
+            "spark.local.dir": str(scratch),
+            "spark.driver.extraJavaOptions": f'{_JAVA_OPTIONS} "-Djava.io.tmpdir={scratch}"',
+        }
+        for name, value in {**LOCAL, **places}.items():
             builder = builder.config(name, value)
-        builder = builder.config("spark.local.dir", str(work_dir / "scratch"))
     return builder.getOrCreate()
 
 
+def _scratch(work_dir: Path) -> Path:
+    return work_dir.resolve() / "scratch"
+
+
 def _prepare(work_dir: Path, env: MutableMapping[str, str]) -> None:
-    work_dir.mkdir(parents=True, exist_ok=True)
+    # A session that is killed tidies up nothing, neither here nor in `/tmp`, where some of it would else be.
+    shutil.rmtree(_scratch(work_dir), ignore_errors=True)
+    _scratch(work_dir).mkdir(parents=True, exist_ok=True)
     env["PYSPARK_PYTHON"] = env["PYSPARK_DRIVER_PYTHON"] = sys.executable
     env.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     for name, value in _THREADS.items():

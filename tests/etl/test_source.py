@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(180)]
 # One that Spark sets for the process that asks a source for its offsets.
 SET_BY_SPARK = "SPARK_BUFFER_SIZE"
+# Where a session that was killed keeps what it needs no more.
+LEFT = "blockmgr-of-a-session-that-was-killed"
 
 
 @pytest.fixture
@@ -26,6 +28,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[SparkS
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    (tmp_path / "scratch" / LEFT).mkdir(parents=True)
     started = spark_session.start("local[2]", tmp_path)
     try:
         yield started
@@ -57,3 +60,11 @@ def test_a_query_that_begins_writes_into_no_other_querys_environment(session: "S
     assert {lake: True, rds: False, redis: False} == {
         exit: environment_of(session, exit).containsKey(SET_BY_SPARK) for exit in (lake, rds, redis)
     }
+
+
+@pytest.mark.slow
+def test_what_a_killed_session_left_is_gone_and_nothing_lies_elsewhere(session: "SparkSession", tmp_path: Path) -> None:
+    assert not (tmp_path / "scratch" / LEFT).exists()
+    jvm: Any = session._jvm
+    # One Java for all tests of a process: the first one's folder.
+    assert "scratch" == Path(jvm.java.lang.System.getProperty("java.io.tmpdir")).name

@@ -9,7 +9,7 @@ import hmac
 import ipaddress
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -27,27 +27,32 @@ async def serve(app: ASGIApp, host: str, port: int, telemetry: Telemetry, **fact
         timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
     )  # fmt: skip
 
-    def serves() -> None:
-        telemetry.set_ready(True)
-        telemetry.log.info(f"{telemetry.part} serves", address=f"http://{host}:{port}/", **facts)
-
     def stop() -> None:
         telemetry.set_ready(False)
         server.should_exit = True
 
-    server = _Server(config, serves)
+    async def serves() -> None:
+        await server.is_up.wait()
+        telemetry.set_ready(True)
+        telemetry.log.info(f"{telemetry.part} serves", address=f"http://{host}:{port}/", **facts)
+
+    server = QuietServer(config)
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop)
-    await server.serve()
+    saying = asyncio.create_task(serves())
+    try:
+        await server.serve()
+    finally:
+        saying.cancel()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn that leaves signals to `serve`, so that a drain ends with exit code 0, and says when it serves."""
+class QuietServer(uvicorn.Server):
+    """uvicorn that leaves signals to whoever started it, whose order of stopping it is, and says when it is up."""
 
-    def __init__(self, config: uvicorn.Config, serves: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._serves = serves
+        self.is_up = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -56,7 +61,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if not self.should_exit:
-            self._serves()
+            self.is_up.set()
 
 
 def is_loopback(host: str) -> bool:

@@ -89,7 +89,8 @@ async def _noop(server: str) -> tuple[int, str]:
 async def _noop_http() -> int:
     import uvicorn
 
-    from pipeline.doors.http_door import QuietServer, Receive, Scope, Send, listen
+    from pipeline.doors.http_door import Receive, Scope, Send, listen
+    from telemetry.serving import QuietServer
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         while (await receive()).get("more_body", False):

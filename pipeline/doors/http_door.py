@@ -6,10 +6,9 @@ says `Connection: close`, so that clients and balancers move on.
 """
 
 import asyncio
-import contextlib
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -29,6 +28,7 @@ from pipeline.doors.reasons import Reason, reason_of
 from pipeline.doors.settings import HttpSettings
 from pipeline.errors import InvalidConfiguration, InvalidEvent
 from pipeline.gen.cloudevents.v1.cloudevents_pb2 import CloudEvent
+from telemetry.serving import QuietServer
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -203,23 +203,6 @@ class HttpDoor:
 
     async def _openapi(self, _: Request) -> Response:
         return JSONResponse(document(self._limits), headers={"access-control-allow-origin": "*"})
-
-
-class QuietServer(uvicorn.Server):
-    """uvicorn that leaves signals alone and says when it is up."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.is_up = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.is_up.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """uvicorn takes SIGTERM for itself; the order of stopping is ours (TRAPS 11)."""
-        yield
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,12 +1,11 @@
 """The store, put together: begin, serve, drain."""
 
 import asyncio
-import contextlib
 import math
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
@@ -17,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from telemetry.health import Health
 from telemetry.log import Logger
 from telemetry.metrics import DISK_SIZE_BYTES, DISK_USED_BYTES, Metrics
+from telemetry.serving import QuietServer
 from telemetry.store.database import Database
 from telemetry.store.grpc_door import grpc_server
 from telemetry.store.http_door import HttpDoor
@@ -31,14 +31,6 @@ from telemetry.store.tempo import Tempo
 DRAIN_SECONDS = 5
 # Longer than a quiet sender pauses: one that sends as we hang up loses what it sent.
 KEEP_ALIVE_SECONDS = 75
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without hands on the signals: the order of stopping is ours."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class Store:
@@ -81,7 +73,7 @@ class Store:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
-        self._http = _Server(config)
+        self._http = QuietServer(config)
         self._serving = asyncio.create_task(self._http.serve(sockets=[listener]))
         await self._grpc.start()
         self._health.set_ready(True)

@@ -16,6 +16,7 @@ from typing import Any
 from alerts.escalator import heard
 from alerts.escalator.alertmanager import Alertmanager, Unanswered
 from alerts.escalator.channels import Channel, Sent
+from alerts.escalator.channels.patience import Patience
 from alerts.escalator.due import deadman_due_at
 from alerts.escalator.engine import Engine, NotDurable
 from alerts.escalator.events import Acknowledge, Action, Event, Outcome, PathTestPosted, PostTest, ResolveByHand, Said, Verified
@@ -50,6 +51,7 @@ class Service:
         self._metrics, self._log, self._naming = metrics, log, naming
         self._ends, self._wake = threading.Event(), threading.Event()
         self._pools = {name: ThreadPoolExecutor(SENDERS_PER_CHANNEL, f"to-{name}") for name in channels}
+        self._patience = {name: Patience() for name in channels}
         # Held under the engine's lock.
         self._under_way = dict.fromkeys(channels, 0)
         self._random = random.Random()
@@ -249,10 +251,7 @@ class Service:
         return SENDERS_PER_CHANNEL - self._under_way.get(channel, SENDERS_PER_CHANNEL)
 
     def _send(self, note: Note) -> None:
-        try:
-            sent = self._sent(note)
-        except Exception as exc:  # noqa: BLE001 - a channel's bug must not stop its pages
-            sent = Sent("retry", f"{type(exc).__name__}: {exc}"[:300])
+        sent = self._patience[note.channel].send(lambda: self._sent(note))
         self._metrics.counter(m.ESCALATOR_NOTIFICATIONS, channel=note.channel, outcome=sent.result).inc()
         outcome = Outcome(note.id, note.channel, sent.result, sent.detail, sent.retry_after_seconds, self._random.random())
         with self._survive("an outcome is not durable"):

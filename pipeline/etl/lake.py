@@ -164,9 +164,10 @@ class Lake:
         `watched`: identities of which the caller wants to know whether they are duplicates.
 
         Raises:
-            Unavailable: the storage does not answer, or others won every attempt. Nothing is committed.
+            Unavailable: the storage does not answer, or took none of `COMMITS_MAX` commits: others won, or the table asks for what
+                this does not speak. Nothing is committed.
         """
-        reported: frozenset[Conflict] = frozenset()
+        reported, refused = frozenset[Conflict](), ""
         for _ in range(COMMITS_MAX):
             table = self.table()
             last = table.transaction_version(app_id)
@@ -180,14 +181,15 @@ class Lake:
                 return Committed(None, 0, duplicates, conflicts, known=known)
             before_commit()
             version = table.version() + 1
-            if self._swap(table, app_id, batch, kept):
+            refused = self._swap(table, app_id, batch, kept)
+            if not refused:
                 for one in kept:
                     self._cache.put(one.path, Keys(one.keys, one.digests))
                 return Committed(version, sum(one.rows for one in kept), duplicates, conflicts, known=known)
-        raise Unavailable(f"{self.uri}: others won {COMMITS_MAX} commits in a row")
+        raise Unavailable(f"{self.uri}: {COMMITS_MAX} commits in a row were not taken, the last one by: {refused}")
 
-    def _swap(self, table: DeltaTable, app_id: str, batch: int, files: Sequence[StagedFile]) -> bool:
-        """Commit on exactly this snapshot; False if there is a newer one."""
+    def _swap(self, table: DeltaTable, app_id: str, batch: int, files: Sequence[StagedFile]) -> str:
+        """Commit on exactly this snapshot; why not, if it may be taken on a newer one."""
         now_millis = int(datetime.now(UTC).timestamp() * 1000)
         try:
             table.create_write_transaction(
@@ -197,11 +199,11 @@ class Lake:
                 list(PARTITION_COLUMNS),
                 commit_properties=CommitProperties(max_commit_retries=0, app_transactions=[Transaction(app_id, batch)]),
             )
-        except CommitFailedError:
-            return False
+        except CommitFailedError as exc:
+            return str(exc) or "another commit"
         except (deltalake.exceptions.DeltaError, OSError) as exc:
             raise Unavailable(f"the commit to {self.uri} failed: {exc}") from exc
-        return True
+        return ""
 
     def _judged(
         self, table: DeltaTable, files: Sequence[StagedFile], watched: frozenset[bytes]

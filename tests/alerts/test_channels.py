@@ -15,14 +15,16 @@ from typing import ClassVar
 import pytest
 
 from alerts.escalator.channels import Channel
+from alerts.escalator.channels.http import Sent
 from alerts.escalator.channels.mail import Mail
 from alerts.escalator.channels.others import Apprise
 from alerts.escalator.channels.pagerduty import PagerDuty
+from alerts.escalator.channels.patience import Patience
 from alerts.escalator.channels.slack import Slack
 from alerts.escalator.channels.webhook import Webhook
 from alerts.escalator.words import Message
 from tests.alerts import pagerduty as stand_in
-from tests.alerts.running import receiver
+from tests.alerts.running import receiver, wait_until
 
 MESSAGE = Message(
     "CanaryLost-1-1/trigger/1.1/ann/x", "CanaryLost-1-1", "trigger", "CanaryLost: <probes> do not reach redis",
@@ -125,6 +127,46 @@ def test_no_channel_shows_its_address_when_it_fails() -> None:
         Slack("no such port", "http://127.0.0.1:99999999/SECRET"), Slack("no host", "http:///SECRET"),
     ]  # fmt: skip
     assert [] == [each.name for each in channels if "SECRET" in each.send(MESSAGE).detail]
+
+
+def test_an_answer_that_comes_a_byte_at_a_time_holds_up_no_other_message() -> None:
+    with dripping() as (url, ends), receiver() as (good, _):
+        patience = Patience(seconds_max=0.3, hanging_max=2)
+        slow, fast = Webhook("webhook", url), Webhook("webhook", good)
+        assert Sent("retry", "no whole answer within 0.3 s") == patience.send(lambda: slow.send(MESSAGE))
+        assert "ok" == patience.send(lambda: fast.send(MESSAGE)).result
+        patience.send(lambda: slow.send(MESSAGE))
+        assert "2 earlier messages still have no whole answer: not tried" == patience.send(lambda: fast.send(MESSAGE)).detail
+        ends.set()
+        wait_until(lambda: patience.send(lambda: fast.send(MESSAGE)).result == "ok", 5, str)
+
+
+def test_what_a_channel_raises_is_a_reason_to_try_again() -> None:
+    def broken() -> Sent:
+        raise KeyError("x")
+
+    assert [Sent("retry", "KeyError: 'x'")] * 60 == [Patience().send(broken) for _ in range(60)]
+
+
+@contextmanager
+def dripping() -> Iterator[tuple[str, threading.Event]]:
+    """A server whose headers do not end before the event."""
+    ends = threading.Event()
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nx: ")
+            while not ends.wait(0.05):
+                self.wfile.write(b"x")
+            self.wfile.write(b"\r\ncontent-length: 0\r\n\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/", ends
+        finally:
+            ends.set()
+            server.shutdown()
 
 
 @contextmanager

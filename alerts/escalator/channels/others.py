@@ -1,7 +1,5 @@
 """Whatever else a team uses, through `apprise`: Teams, Telegram, Matrix, ntfy, Pushover and a hundred more, each by one URL."""
 
-import contextlib
-import io
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,7 +24,6 @@ class Apprise:
         links = [*message.links, ("Acknowledge", message.acknowledge), ("Resolve", message.resolve)]
         lines = [*(f"{name}: {text}" for name, text in message.facts.items()), *(f"{name}: {url}" for name, url in links if url)]
         title = f"Resolved: {message.title}" if message.kind == "resolve" else message.title
-        with contextlib.redirect_stdout(io.StringIO()):
-            sent = service.notify(title=title, body="\n".join(lines))
+        sent = service.notify(title=title, body="\n".join(lines))
         # It says whether, not why.
         return Sent("ok", "sent") if sent else Sent("retry", "apprise could not send it; its log line says why")

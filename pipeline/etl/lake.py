@@ -164,8 +164,8 @@ class Lake:
         `watched`: identities of which the caller wants to know whether they are duplicates.
 
         Raises:
-            Unavailable: the storage does not answer, or took none of `COMMITS_MAX` commits: others won, or the table asks for what
-                this does not speak. Nothing is committed.
+            Unavailable: the storage does not answer, or took none of `COMMITS_MAX` commits: others won, or the table asks for
+                what this does not speak. Nothing is committed.
         """
         reported, refused = frozenset[Conflict](), ""
         for _ in range(COMMITS_MAX):

@@ -1,12 +1,13 @@
 """The lake: one commit per batch, and nothing twice, whoever else commits and wherever it dies."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import InvalidSchema
+from pipeline.errors import InvalidSchema, Unavailable
 from pipeline.etl import lake_care
 from pipeline.etl.columns import Columns
 from pipeline.etl.lake import Committed, Conflict, Lake
@@ -266,3 +267,14 @@ def test_the_canary_is_left_out_of_what_business_reads_and_is_there_for_who_asks
     assert [("a",), ("probe",)] == query(lake, "SELECT event_id FROM all_events ORDER BY 1").rows
     assert [("a",)] == query(lake, "SELECT event_id FROM flight_arrived", list(REGISTRY.types)).rows
     assert ("tenant=acme" in ddl(lake), "tenant=canary" in ddl(lake)) == (True, False)
+
+
+def test_a_table_that_asks_for_what_we_do_not_speak_says_so(uri: str):
+    """Upgraded by another writer: nothing is committed, and the reason is no race."""
+    lake = Lake(uri, "us-east-1")
+    files, log = staged(lake, arrived("a")), Path(uri.removeprefix("file://")) / "_delta_log"
+    newest = max(int(entry.stem) for entry in log.glob("*.json"))
+    asked = {"protocol": {"minReaderVersion": 1, "minWriterVersion": 99}}
+    (log / f"{newest + 1:020}.json").write_text(json.dumps(asked))
+    with pytest.raises(Unavailable, match="not taken.*[Ff]eatures"):
+        commit(Lake(uri, "us-east-1"), 0, files)

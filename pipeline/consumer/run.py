@@ -33,6 +33,7 @@ from pipeline.consumer.worker import Pace, Worker
 from pipeline.dead_letters.letters import CORRUPT, POISON
 from pipeline.dead_letters.writer import StoredDeadLetters, bury_at
 from pipeline.errors import Permanent, Retryable
+from pipeline.garbage import spare_what_stays
 from pipeline.ledger import recorder
 from pipeline.ledger.recorder import Recorder
 from pipeline.ledger.tally import Tally
@@ -128,6 +129,7 @@ async def _serve(telemetry: Telemetry, stream_name: str, settings: Settings, con
         stream = KinesisStream(kinesis, session, access, stream_name, part, aws)
         journal = LoggedJournal(part, metrics, log, stream=stream_name)
         stopping.on_set(lambda: telemetry.set_ready(False))
+        spare_what_stays()
         telemetry.set_ready(True)
         log.info("started", stream=stream_name, health_port=telemetry.health.port if telemetry.health else None)
         await _table(leases, stopping.event, journal)

@@ -135,9 +135,10 @@ async def serve_door(
     from pipeline.doors.grpc_door import GrpcDoor
     from pipeline.doors.http_door import HttpDoor
     from pipeline.doors.keys import KeyStore, add_key
-    from pipeline.doors.run import spare_what_stays, wall_micros
+    from pipeline.doors.run import wall_micros
     from pipeline.doors.settings import GrpcSettings, HttpSettings
     from pipeline.event import Record
+    from pipeline.garbage import spare_what_stays
     from pipeline.schema.registry import Registry
     from pipeline.streams.aws import BotocoreAccess
     from pipeline.streams.batching import Lanes

@@ -6,7 +6,6 @@ or, of telemetry, in its loss counter.
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import time
@@ -23,6 +22,7 @@ from pipeline.doors.grpc_door import GrpcDoor
 from pipeline.doors.http_door import HttpDoor
 from pipeline.doors.keys import KeyStore
 from pipeline.doors.settings import DoorSettings, GrpcSettings, HttpSettings
+from pipeline.garbage import spare_what_stays
 from pipeline.ledger.recorder import CALLS, Recorder
 from pipeline.schema.registry import Registry
 from pipeline.streams.aws import BotocoreAccess
@@ -42,13 +42,6 @@ _PARENT_LOOK_SECONDS = 1.0
 
 def wall_micros() -> int:
     return time.time_ns() // 1000
-
-
-def spare_what_stays() -> None:
-    """Have Python's collector pass over what a door has made to start: looking through it took 50 ms at a time, and every request
-    under way waited. Call it when all is made and nothing is served."""
-    gc.collect()
-    gc.freeze()
 
 
 def limits_of(settings: DoorSettings) -> Limits:

@@ -41,6 +41,7 @@ from pipeline.doors.keys import KeyStore
 from pipeline.doors.wire import split_batch
 from pipeline.emulator.process import Served
 from pipeline.event import Record, StoredRecord
+from pipeline.garbage import spare_what_stays
 from pipeline.ledger import native
 from pipeline.ledger.identity import NAME_WORDS, Column, Elements, NativeColumn, NumpyColumn, mix, of_encoded
 from pipeline.ledger.segment import Segment, encode
@@ -191,6 +192,7 @@ def _work(where: str, kind: str, pipe: Connection) -> None:
             load = _through_door(_door(registry, _tally(kind)), bodies, size)
         else:
             load = _through_redactor(_redactor(registry, pool, _tally(kind)), bodies, size)
+        spare_what_stays()
         pipe.send("ready")
         answer(pipe, lambda seconds: runner.run(_for(seconds, load)))
 

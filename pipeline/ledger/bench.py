@@ -46,7 +46,7 @@ from pipeline.ledger import native
 from pipeline.ledger.identity import NAME_WORDS, Column, Elements, NativeColumn, NumpyColumn, mix, of_encoded
 from pipeline.ledger.segment import Segment, encode
 from pipeline.ledger.table import CAPACITY, TABLE_BYTES, Table
-from pipeline.ledger.tally import WINDOW_SECONDS, Digest, Slot, Tally
+from pipeline.ledger.tally import WINDOW_SECONDS, Digest, Seen, Slot, Tally
 from pipeline.measured import Measured, UnderLoad, answer, processes, serve
 from pipeline.paired import GENERATIONS_MIN, Costs, Ratio, ratio
 from pipeline.paired import costs as paired_costs
@@ -278,36 +278,49 @@ def _record(number: int, body: bytes) -> StoredRecord:
 
 def operations() -> Iterator[tuple[str, float]]:
     """(what, microseconds)."""
-    requests = [tuple(split_batch(body, GOAL_EVENTS)) for body in _bodies(GOAL_EVENTS)]
+    bodies = _bodies(GOAL_EVENTS)
+    requests = [tuple(split_batch(body, GOAL_EVENTS)) for body in bodies]
+    noted = [partial(_note, encoded=encoded) for encoded in requests]
+    seen = [partial(_see, body=body) for body in bodies]
     kinds: dict[str, Callable[[], Column]] = {"numpy": lambda: NumpyColumn(NumpyColumn.ROWS)}
     if native.code is not None:
         kinds = {"native": lambda: NativeColumn(NativeColumn.ROWS)} | kinds
     try:
         for name, column in kinds.items():
             native.code = native.code if name == "native" else None
-            yield f"an event noted and folded, {name}, in the cache", _noted_micros(column, requests[:1] * len(requests), False)
-            yield f"an event noted and folded, {name}, not in the cache", _noted_micros(column, requests, True)
+            for what, brings in (("noted", noted), ("of a batch that was seen", seen)):
+                yield f"an event {what}, {name}, in the cache", _micros(column, brings[:1] * len(brings), False)
+                yield f"an event {what}, {name}, not in the cache", _micros(column, brings, True)
     finally:
         native.code, _ = native.loaded()
     yield "a segment with a table, taken and encoded", _segment_micros(requests)
 
 
-def _noted_micros(column: Callable[[], Column], requests: Sequence[tuple[bytes, ...]], cold: bool) -> float:
-    """Of an event in requests of a hundred; cold: neither they nor what counts them is in a core's own cache when it begins."""
+def _note(tally: Tally, encoded: Sequence[bytes]) -> None:
+    tally.note("grpc-door:acknowledged", "bench", "grpc", _AT_MICROS, encoded)
+
+
+def _see(tally: Tally, body: bytes) -> None:
+    tally.note_seen("redactor:read", [Seen("bench", "grpc", _AT_MICROS, body)])
+
+
+def _micros(column: Callable[[], Column], brings: Sequence[Callable[[Tally], None]], cold: bool) -> float:
+    """Of an event, in requests of a hundred and folded; cold: neither they nor what counts them is in a core's own cache when it
+    begins."""
     elsewhere = np.ones(_CACHE_BYTES // 8)
     best = math.inf
     for _ in range(_REPEATS):
         tally, spent = Tally(column()), 0.0
-        for encoded in requests:
+        for bring in brings:
             if cold:
                 elsewhere.sum()
             began = time.perf_counter()
-            tally.note("grpc-door:acknowledged", "bench", "grpc", _AT_MICROS, encoded)
+            bring(tally)
             spent += time.perf_counter() - began
         began = time.perf_counter()
         tally.fold()
         best = min(best, spent + time.perf_counter() - began)
-    return best / sum(map(len, requests)) * 1e6
+    return best / len(brings) / GOAL_EVENTS * 1e6
 
 
 def _segment_micros(requests: Sequence[tuple[bytes, ...]]) -> float:
@@ -315,7 +328,7 @@ def _segment_micros(requests: Sequence[tuple[bytes, ...]]) -> float:
     for number in range(_REPEATS):
         tally = Tally()
         for encoded in requests:
-            tally.note("grpc-door:acknowledged", "bench", "grpc", _AT_MICROS, encoded)
+            _note(tally, encoded)
         began = time.perf_counter()
         encode(Segment("grpc", "bench", "boot", number, 0.0, 1.0, False, tally.take().digests))
         best = min(best, time.perf_counter() - began)

@@ -1,10 +1,10 @@
 """`python -m pipeline.doors.price`: what telemetry costs at the doors, as a ratio, and what each operation of it costs.
 
 Rules. For each door three servers run at once, each a process of its own: instrumented as in the stack (metrics, the tracer with
-its usual share, spans shipped to a live backend), bare (`Metrics.off()`, `Tracer.off()`), and bare once more. The first is compared
-with the mean of the others, as `pipeline.paired` says, in several generations. A figure is CPU seconds of the server process a request, what is shipped
-afterwards with it. One event in two thousand is traced, evenly spread. Since each server is loaded a
-third of the time, it ships a third as often as in the stack.
+its usual share, spans shipped to a live backend), bare (`Metrics.off()`, `Tracer.off()`), and bare once more. The first is
+compared with the mean of the others, as `pipeline.paired` says, in several generations. A figure is CPU seconds of the server
+process a request, what is shipped afterwards with it. One event in two thousand is traced, evenly spread. Since each server is
+loaded a third of the time, it ships a third as often as in the stack.
 
 The stream is in memory (the writes are counted, but not sent), so that nothing dilutes the price.
 """

@@ -69,21 +69,23 @@ def event_ids(count: int, keeping: Keeping, random: Random) -> list[str]:
     return ids
 
 
-def measure(generations: int, rounds: int, seconds: float) -> Iterator[Price]:
+def measure(
+    generations: int, rounds: int, seconds: float, doors: Sequence[str] = DOORS, of_sizes: Sequence[int] = SIZES
+) -> Iterator[Price]:
     """Each door and size, when its last generation is over. Sizes without a goal are measured in the first few alone."""
     pool = event_ids(_POOL_EVENTS, Keeping(), Random(1))
     found: dict[tuple[str, int], list[Costs]] = {}
-    with click.progressbar(length=generations * len(DOORS), label="generations of servers", file=sys.stderr) as bar:
+    with click.progressbar(length=generations * len(doors), label="generations of servers", file=sys.stderr) as bar:
         for number in range(generations):
-            sizes = [size for size in SIZES if size >= GOAL_EVENTS_MIN or number < GENERATIONS_MIN]
-            for door in DOORS:
+            sizes = [size for size in of_sizes if size >= GOAL_EVENTS_MIN or number < GENERATIONS_MIN]
+            for door in doors:
                 with _servers(door) as servers:
                     for size in sizes:
                         bodies = [batch_body(door, pool[at : at + size]) for at in range(0, len(pool), size)]
                         costs = asyncio.run(_costs(door, size, bodies, servers, rounds, seconds, Random(number)))
                         found.setdefault((door, size), []).append(costs)
                 bar.update(1)
-    for door, size in itertools.product(DOORS, SIZES):
+    for door, size in itertools.product(doors, of_sizes):
         own = found[door, size]
         bare = statistics.median(costs["bare"] for costs in own)
         yield Price(door, size, bare * 1e6, ratio(own, "instrumented", *BARE), ratio(own, "bare again", "bare"))
@@ -179,11 +181,13 @@ def _micros(operation: Callable[[], object], times: int = 5_000) -> float:
 @click.option("--generations", default=12, show_default=True, type=click.IntRange(min=GENERATIONS_MIN), help="Fresh servers.")
 @click.option("--rounds", default=20, show_default=True, type=click.IntRange(min=5), help="In each generation.")
 @click.option("--seconds", default=0.08, show_default=True, help="Of load on each server in each round.")
+@click.option("--door", "doors", multiple=True, type=click.Choice(DOORS), help="Only this one; may be repeated.")
+@click.option("--events", multiple=True, type=click.Choice([str(size) for size in SIZES]), help="Only requests of so many.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if the goal is missed.")
-def command(generations: int, rounds: int, seconds: float, strict: bool) -> None:
+def command(generations: int, rounds: int, seconds: float, doors: tuple[str, ...], events: tuple[str, ...], strict: bool) -> None:
     """Ratio of CPU with and without telemetry, and the price of each operation."""
     missed = False
-    prices = list(measure(generations, rounds, seconds))
+    prices = list(measure(generations, rounds, seconds, doors or DOORS, [int(size) for size in events] or SIZES))
     click.echo(f"{'door':<6}{'events':>7}{'bare us/request':>17}  {'instrumented/bare':<21}  {'bare/bare':<21}  goal")
     for price in prices:
         goal = ""

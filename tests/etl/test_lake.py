@@ -276,5 +276,5 @@ def test_a_table_that_asks_for_what_we_do_not_speak_says_so(uri: str):
     newest = max(int(entry.stem) for entry in log.glob("*.json"))
     asked = {"protocol": {"minReaderVersion": 1, "minWriterVersion": 99}}
     (log / f"{newest + 1:020}.json").write_text(json.dumps(asked))
-    with pytest.raises(Unavailable, match="not taken.*[Ff]eatures"):
+    with pytest.raises(Unavailable, match=r"not taken.*[Ff]eatures"):
         commit(Lake(uri, "us-east-1"), 0, files)

@@ -100,13 +100,13 @@ class Price:
         return "met" if self.ratio.high <= GOAL_RATIO_MAX else "MISSED"
 
 
-def measure(generations: int, rounds: int, seconds: float) -> Iterator[Price]:
+def measure(generations: int, rounds: int, seconds: float, places: Sequence[str] = tuple(SIZES)) -> Iterator[Price]:
     """Of each place and size, once its last generation is over."""
     bodies = {size: _bodies(size) for size in SIZES["collector"]}
     found: dict[tuple[str, int], list[Costs]] = {}
-    with _stream(), click.progressbar(length=generations * len(SIZES), label="generations", file=sys.stderr) as bar:
+    with _stream(), click.progressbar(length=generations * len(places), label="generations", file=sys.stderr) as bar:
         for number in range(generations):
-            for where in SIZES:
+            for where in places:
                 with processes(
                     {kind: partial(_serve, kind) if where == "collector" else partial(_work, where, kind) for kind in KINDS}
                 ) as measured:
@@ -362,23 +362,32 @@ def naming(tables: int) -> Iterator[tuple[int, float, int]]:
         yield events, failed / tables, wrong
 
 
+def _tell_prices(prices: Iterator[Price]) -> list[Price]:
+    found = list(prices)
+    click.echo("\nCPU an event, with the ledger and without; in brackets, where the true ratio is with 95 %")
+    click.echo(f"{'where':<16}{'events':>7}{'without us':>12}{'more us':>9}  {'with/without':<21}  {'without/without':<21}  goal")
+    for price in found:
+        goal = f"<= {GOAL_RATIO_MAX} {price.verdict}" if price.events == GOAL_EVENTS and price.where != "door inside" else ""
+        costs = f"{price.bare_micros:>12.2f}{price.more_micros:>9.2f}"
+        click.echo(f"{price.where:<16}{price.events:>7}{costs}  {price.ratio}  {price.noise}  {goal}")
+    return found
+
+
 @click.command()
 @click.option("--generations", default=5, show_default=True, type=click.IntRange(min=GENERATIONS_MIN), help="Of fresh processes.")
 @click.option("--rounds", default=6, show_default=True, type=click.IntRange(min=5), help="In each generation.")
 @click.option("--seconds", default=0.15, show_default=True, help="Of load on each process in each round.")
+@click.option("--where", "places", multiple=True, type=click.Choice(tuple(SIZES)), help="Only its price; may be repeated.")
 @click.option("--tables", default=400, show_default=True, help="Tables to decode for each number of events.")
-def command(generations: int, rounds: int, seconds: float, tables: int) -> None:
+def command(generations: int, rounds: int, seconds: float, places: tuple[str, ...], tables: int) -> None:
     """What the ledger costs, how large its digests are, and what they can name."""
+    if places:
+        _tell_prices(measure(generations, rounds, seconds, places))
+        return
     click.echo(f"the arithmetic: {native.runs}\n\n{'operation':<64}{'us':>8}")
     for name, micros in operations():
         click.echo(f"{name:<64}{micros:>8.3f}")
-    seen = {(price.where, price.events): price for price in measure(generations, rounds, seconds)}
-    click.echo("\nCPU an event, with the ledger and without; in brackets, where the true ratio is with 95 %")
-    click.echo(f"{'where':<16}{'events':>7}{'without us':>12}{'more us':>9}  {'with/without':<21}  {'without/without':<21}  goal")
-    for price in seen.values():
-        goal = f"<= {GOAL_RATIO_MAX} {price.verdict}" if price.events == GOAL_EVENTS and price.where != "door inside" else ""
-        costs = f"{price.bare_micros:>12.2f}{price.more_micros:>9.2f}"
-        click.echo(f"{price.where:<16}{price.events:>7}{costs}  {price.ratio}  {price.noise}  {goal}")
+    seen = {(price.where, price.events): price for price in _tell_prices(measure(generations, rounds, seconds))}
     share = seen["door inside", GOAL_EVENTS].more_micros / seen["collector", GOAL_EVENTS].bare_micros
     click.echo(f"what the door's inside takes more, of the collector's process at {GOAL_EVENTS}: {share:.3f}")
     click.echo(f"\none table: {TABLE_BYTES:,} bytes\n{'events/s':>9}{'bytes a window':>16}{'bytes an event':>16}")

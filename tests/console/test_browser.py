@@ -11,7 +11,7 @@ from tests.console.browser import require_browser, run
 from tests.console.live import HOSTILE_ID, KNOWN, Live, console
 from tests.console.test_units import CASES
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(400)]
 NOWHERE = "http://127.0.0.1:9"
 PAGE_BYTES_MAX = 300_000
 BOARDS = (
@@ -163,7 +163,6 @@ def test_the_browser_writes_numbers_as_the_server_does(seen: dict[str, Any]) -> 
     assert [text_of(value, unit_of(unit)) for value, unit in UNITS] == scene(seen, "units")["texts"]
 
 
-@pytest.mark.slow
 def test_every_page_weighs_less_than_300_kb_with_all_its_panels(filled: Live) -> None:
     require_browser()
     weights = {each["path"]: each["bytes"] for each in run("weigh.mjs", console=filled.console, paths=paths(filled))}

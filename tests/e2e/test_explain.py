@@ -30,6 +30,7 @@ def _places(text: str) -> dict[str, str]:
     return {row[0]: row[1] for row in rows if row[0]}
 
 
+@pytest.mark.slow
 def test_a_delivered_event_is_found_at_every_place_on_its_way(pipeline: Pipeline) -> None:
     pairs = list(by_door(itertools.islice(month(), 9_000, 9_010)))
     events = [event for _, event in pairs]

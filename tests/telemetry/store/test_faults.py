@@ -311,6 +311,7 @@ def test_a_flood_is_refused_within_bounded_memory_and_then_it_is_as_before(store
     assert knows(store, 2)
 
 
+@pytest.mark.slow
 def test_the_disk_has_no_more_than_the_limit_while_spans_come_in(tmp_path: Path) -> None:
     limit = 16 << 20
     store = Served(tmp_path / "store", "--bytes-max", str(limit))

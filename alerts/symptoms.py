@@ -25,8 +25,8 @@ LOOKED_SECONDS_MAX = 16
 BATCH_SECONDS_MAX = 16
 # Two thirds of what the canary gives a probe until it is overdue. Quiet: 2 to 5 s.
 SLOW_SECONDS = 10
-# Of a minute's probes one batch that takes 9 s holds up 15 % at most, one of 12 s 19 %, a lane of four 25 %. Fewer count only if
-# it lasts for minutes.
+# A minute has twelve rounds of probes. One batch that takes 9 s, as it may, holds up two of them at most, 17 %; a lane of four is
+# 25 %. Fewer count only if it lasts for minutes.
 FIFTH, TENTH = 0.2, 0.1
 # Of probes: that many of a hundred not answered is a door that is away, and not a collector of several that was killed: of the
 # four rounds in the shortest window that costs two at most.

@@ -1,10 +1,10 @@
 """Fresh processes that a benchmark measures: each says first where it is, and then, whenever it is asked, the CPU it has used.
 
-with processes({"bare": partial(_serve, "bare"), ...}) as measured:      here
-    address = measured["bare"].said
-    cpu = await measured["bare"].cpu_seconds()
-
-def _serve(kind, pipe): serve(pipe, partial(_start, kind))               there
+Here
+    with processes({"bare": partial(_serve, "bare"), ...}) as measured:
+        address, cpu = measured["bare"].said, measured["bare"].cpu()
+There
+    def _serve(kind, pipe): serve(pipe, partial(_start, kind))
 """
 
 import asyncio
@@ -38,9 +38,6 @@ class Measured:
         """Seconds, user and system, since it began."""
         self.pipe.send(None)
         return float(self.pipe.recv())
-
-    async def cpu_seconds(self) -> float:
-        return self.cpu()
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,21 +131,43 @@ def test_no_channel_shows_its_address_when_it_fails() -> None:
 
 def test_an_answer_that_comes_a_byte_at_a_time_holds_up_no_other_message() -> None:
     with dripping() as (url, ends), receiver() as (good, _):
-        patience = Patience(seconds_max=0.3, hanging_max=2)
+        patience = Patience(seconds_max=2)
         slow, fast = Webhook("webhook", url), Webhook("webhook", good)
-        assert Sent("retry", "no whole answer within 0.3 s") == patience.send(lambda: slow.send(MESSAGE))
+        assert Sent("retry", "no whole answer within 2 s") == patience.send(lambda: slow.send(MESSAGE))
         assert "ok" == patience.send(lambda: fast.send(MESSAGE)).result
-        patience.send(lambda: slow.send(MESSAGE))
-        assert "2 earlier messages still have no whole answer: not tried" == patience.send(lambda: fast.send(MESSAGE)).detail
         ends.set()
-        wait_until(lambda: patience.send(lambda: fast.send(MESSAGE)).result == "ok", 5, str)
 
 
-def test_what_a_channel_raises_is_a_reason_to_try_again() -> None:
+def test_messages_that_hang_are_bounded_and_when_they_end_it_goes_on() -> None:
+    patience, ends = Patience(seconds_max=0.05, hanging_max=2), threading.Event()
+
+    def hangs() -> Sent:
+        ends.wait(30)
+        return Sent("ok")
+
+    assert ["no whole answer within 0.05 s"] * 2 == [patience.send(hangs).detail for _ in range(2)]
+    assert "2 earlier messages still have no whole answer: not tried" == patience.send(hangs).detail
+    ends.set()
+    wait_until(lambda: patience.send(hangs).result == "ok", 5, str)
+
+
+def test_what_a_channel_raises_is_a_reason_to_try_again_and_hangs_nothing() -> None:
     def broken() -> Sent:
         raise KeyError("x")
 
-    assert [Sent("retry", "KeyError: 'x'")] * 60 == [Patience().send(broken) for _ in range(60)]
+    patience = Patience(hanging_max=1)
+    assert [Sent("retry", "KeyError: 'x'")] * 3 == [patience.send(broken) for _ in range(3)]
+
+
+def test_without_a_thread_to_send_it_a_message_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    patience = Patience(hanging_max=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        assert [Sent("retry", "can't start new thread")] * 2 == [patience.send(lambda: Sent("ok")) for _ in range(2)]
+    assert "ok" == patience.send(lambda: Sent("ok")).result
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from queue import Empty, SimpleQueue
 
 from alerts.escalator.channels.http import Sent
 
-# Beyond what connecting and a slow answer take; a mail server is asked some six times.
-SEND_SECONDS_MAX = 20.0
+# Beyond what a slow but honest other side takes: a mail server may greet late, and is asked some ten times. Who is left alone too
+# soon takes the message all the same, and each time that it is tried again.
+SEND_SECONDS_MAX = 60.0
 # Each holds a thread and a connection.
 HANGING_MAX = 50
 
@@ -30,10 +31,13 @@ class Patience:
         if self._hanging >= self._hanging_max:
             return Sent("retry", f"{self._hanging} earlier messages still have no whole answer: not tried")
         said: SimpleQueue[Sent] = SimpleQueue()
-        thread = threading.Thread(target=self._call, args=(call, said), daemon=True)
         with self._lock:
             self._hanging += 1
-        thread.start()
+        try:
+            threading.Thread(target=self._call, args=(call, said), daemon=True).start()
+        except RuntimeError as exc:  # as many threads as may be
+            self._ended()
+            return Sent("retry", str(exc))
         try:
             return said.get(timeout=self._seconds_max)
         except Empty:
@@ -44,6 +48,9 @@ class Patience:
             sent = call()
         except Exception as exc:  # noqa: BLE001 - a channel's bug must not stop its pages
             sent = Sent("retry", f"{type(exc).__name__}: {exc}"[:300])
+        self._ended()
+        said.put(sent)
+
+    def _ended(self) -> None:
         with self._lock:
             self._hanging -= 1
-        said.put(sent)

@@ -1,8 +1,8 @@
-"""What a door process does before it serves."""
+"""What a process does before it serves."""
 
 import gc
 
-from pipeline.doors.run import spare_what_stays
+from pipeline.garbage import spare_what_stays
 
 
 def test_the_collector_passes_over_what_was_made_to_start_and_still_finds_what_comes_later() -> None:

@@ -44,7 +44,10 @@ STRETCH_SECONDS_MAX = 12 * WINDOW_SECONDS
 
 @dataclass(slots=True)
 class _Sight:
-    """Since when something could be looked at without a break that mattered; None: it never could."""
+    """Since when something could be looked at without a break that mattered; None: it never could.
+
+    A look counts when it has ended: one that hung while the store was away began long before it was back.
+    """
 
     since: float | None = None
     last: float | None = None
@@ -121,7 +124,7 @@ class Service:
         except SpillwayError as exc:
             self._teller.blind(f"{type(exc).__name__}: {exc}")
             return False
-        self._sight.saw(now)
+        self._sight.saw(self._now())
         self._teller.seeing(self._letters.unreadable)
         self.collected.forget(_floor(horizon))
         self._reopen(now, at_start=not self._began)
@@ -177,7 +180,7 @@ class Service:
     # Judging.
 
     def _judge(self, starts: range, now: float) -> None:
-        held, unread = self._read_exits(starts, now)
+        held, unread = self._read_exits(starts)
         windows = {window for start in starts for window in self.collected.windows(start)}
         for of_exit in held.values():
             windows |= set(of_exit)
@@ -189,13 +192,13 @@ class Service:
             kinds = [heard.verdict.kind for heard in verdicts if heard.verdict.window.start == start]
             self._judged(start, kinds, now, blind=bool(unread))
 
-    def _read_exits(self, starts: range, now: float) -> tuple[dict[str, dict[Window, Holdings]], dict[str, str]]:
+    def _read_exits(self, starts: range) -> tuple[dict[str, dict[Window, Holdings]], dict[str, str]]:
         held: dict[str, dict[Window, Holdings]] = {}
         unread: dict[str, str] = {}
         for exit in self._exits:
             try:
                 held[exit.name] = exit.read(starts.start, starts.stop)
-                self._exit_sight[exit.name].saw(now)
+                self._exit_sight[exit.name].saw(self._now())
                 self._teller.exit_read(exit.name)
             except SpillwayError as exc:
                 unread[exit.name] = str(exc)

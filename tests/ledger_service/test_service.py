@@ -1,6 +1,7 @@
 """The ledger's rounds: each window is judged once it can be, and never before; what can't be seen is never fine."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -156,6 +157,33 @@ def test_a_bucket_that_is_away_for_two_minutes_convicts_nobody_and_all_is_caught
     assert [] == world.lines("ledger finding")
     assert 0.0 == world.metrics.value(m.LEDGER_WINDOWS, verdict="LOST")
     assert [1, 1] == [len(world.lines("the ledger can't look")), len(world.lines("the ledger can look again"))]
+
+
+@pytest.mark.parametrize("hangs", ["bucket", "lake"])
+def test_patience_begins_when_a_look_that_hung_has_ended(world: World, hangs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store comes back while it is asked; what comes with it is not late because the question was asked before."""
+    window = world.all_is_well("a")
+    world.see("b", window=window)
+    world.away()
+    world.lake.failure = Unavailable("away")
+    world.run(120)
+    world.back()
+    world.lake.failure = None
+    asked, name = (world.objects, "list") if hangs == "bucket" else (world.lake, "read")
+    whole = getattr(asked, name)
+
+    def hanging(*args: Any) -> Any:
+        monkeypatch.undo()
+        world.now += 25
+        return whole(*args)
+
+    monkeypatch.setattr(asked, name, hanging)
+    world.run(5)
+    world.run(SETTINGS.patience_seconds - 20)
+    assert "LATE" == world.verdict(window)
+    world.deliver("b", window=window)
+    world.run(5)
+    assert "OK" == world.verdict(window)
 
 
 def test_a_look_that_fails_now_and_then_puts_no_loss_off(world: World) -> None:

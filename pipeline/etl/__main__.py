@@ -47,7 +47,9 @@ def serve(shared: Settings, etl: EtlSettings, telemetry: Telemetry) -> int:
         etl.restart_seconds_max,
     )
     loaders = exits(shared, etl, tracer.keeping if tracer.on else None, telemetry.metrics)
-    queries = [ExitQuery(session, stream, one, telemetry.metrics, log, tracer, rng=random.Random()) for one in loaders]
+    queries = [
+        ExitQuery(session, stream, one, telemetry.metrics, log, tracer, rng=random.Random(), stopping=stopping) for one in loaders
+    ]
 
     def ready() -> None:
         log.info("ready", exits=list(etl.exits), stream=stream.name)

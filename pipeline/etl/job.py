@@ -2,14 +2,17 @@
 
     records -> mapInArrow (decode, load or stage) -> the driver's commit -> Spark's commit log
 
-Rules. Each query has its own checkpoint and offsets, and fails and starts again alone, after a bounded wait with full jitter; the
-others run on (TRAPS 24). Starting needs neither the stream nor an exit to be up (TRAPS 12). SIGTERM ends what is in flight first.
-If Spark itself is gone, so are we: the supervisor starts us again and every query goes on from its offsets.
+Rules. Each query has its own checkpoint and offsets, and fails alone; the others run on (TRAPS 24). A batch that fails at its
+exit is tried again within its query; whatever fails else ends the query, and it starts again; both after a bounded wait with full
+jitter. (A query that starts needs a new Python process, for which Spark waits ten seconds: on a busy machine in vain.) Starting
+needs neither the stream nor an exit to be up (TRAPS 12). SIGTERM ends what is in flight first. If Spark itself is gone, so are
+we: the supervisor starts us again and every query goes on from its offsets.
 
 On EMR or Databricks: `spark-submit --py-files spillway.zip pipeline/etl/__main__.py` with SPILLWAY_ETL_MASTER empty and
 SPILLWAY_ETL_CHECKPOINT_DIR at S3; the cluster needs Spark 4.2 or newer, Python 3.11, and the packages of requirements.lock.
 """
 
+import itertools
 import random
 import threading
 import time
@@ -18,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.etl.exits import ExitLoader
+from pipeline.etl.exits import BatchReport, ExitLoader
 from pipeline.etl.progress import Progress, waits_for_more
 from pipeline.etl.report import KeptEvent
 from pipeline.etl.source import format_of, source_of
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.5
 _RESTART_SECONDS_BASE = 1.0
+# Tries of one batch in one query. Then the query starts anew, for whatever only that helps against.
+_TRIES_MAX = 20
 _ERROR_TEXT_MAX = 600
 OUTCOMES = ("loaded", "duplicate", "conflict", "dead")
 # Why an exit buries an event.
@@ -75,9 +80,11 @@ class ExitQuery:
         tracer: Tracer,
         *,
         rng: random.Random,
+        stopping: threading.Event,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._session = session
+        self._stopping = stopping
         self._stream = stream
         self._exit = exit
         self._metrics = metrics
@@ -154,25 +161,46 @@ class ExitQuery:
         )
 
     def _failed(self, said: str) -> None:
+        self._start_at = self._clock() + self._count_failure("the query failed and will start again", said)
+
+    def _count_failure(self, what: str, said: str) -> float:
+        """Seconds to wait."""
         self._failures += 1
         self._tried = True
         ceiling = min(self._stream.restart_seconds_max, _RESTART_SECONDS_BASE * 2**self._failures)
         wait_seconds = self._rng.uniform(_RESTART_SECONDS_BASE / 2, ceiling)
-        self._start_at = self._clock() + wait_seconds
         self._metrics.counter(ETL_FAILURES, exit=self._exit.name).inc()
         self._progress.rest()
-        self._log.error("the query failed and will start again", error=_gist(said), wait_seconds=round(wait_seconds, 1))
+        self._log.error(what, error=_gist(said), wait_seconds=round(wait_seconds, 1))
+        return wait_seconds
+
+    def _loaded(self, frame: "DataFrame", batch: int) -> tuple[BatchReport, int]:
+        """The batch is at its exit, however often it takes; and when the last try began (nanoseconds since 1970).
+
+        Raises whatever failed, if Spark itself is gone, it is time to stop or that were enough tries.
+        """
+        from py4j.protocol import Py4JNetworkError
+
+        query_id = frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId") or self._exit.name
+        for tries in itertools.count():
+            began_ns = self._now_ns()
+            try:
+                if tries:
+                    self._exit.begin()
+                return self._exit.load(frame, batch, query_id), began_ns
+            except Exception as exc:
+                error = f"{type(exc).__name__}: {_gist(str(exc))}"
+                tell_failure(self._tracer, self._exit.name, self._stream.name, batch, began_ns, self._now_ns(), error)
+                if isinstance(exc, Py4JNetworkError) or self._stopping.is_set() or tries + 1 == _TRIES_MAX:
+                    raise
+                wait_seconds = self._count_failure("the batch failed and will be tried again", str(exc))
+                if self._stopping.wait(wait_seconds):
+                    raise
+        raise AssertionError("counting does not end")
 
     def _batch(self, frame: "DataFrame", batch: int) -> None:
-        began_ns = self._now_ns()
-        query_id = frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId") or self._exit.name
+        report, began_ns = self._loaded(frame, batch)
         name, stream = self._exit.name, self._stream.name
-        try:
-            report = self._exit.load(frame, batch, query_id)
-        except Exception as exc:  # whatever it is, it ends the query; `tend` logs it, here its batch is still known
-            error = f"{type(exc).__name__}: {_gist(str(exc))}"
-            tell_failure(self._tracer, name, stream, batch, began_ns, self._now_ns(), error)
-            raise
         self._failures = 0
         self._tried = True
         self._progress.loaded()

@@ -1,8 +1,9 @@
 """`python -m pipeline.ledger.bench`: what the ledger costs where events pass, how large its digests are, and what they can name.
 
-- Price: the collector's process (the gRPC door with its network, writing to a stream in another process), and, without any
-  network, the same door's inside (accept, queue, confirm) and the redactor's worker; each with a tally, without, and without once
-  more, compared as `pipeline.paired` says, in several generations of fresh processes. A figure is CPU of the whole process.
+- Price: the collector's process (the gRPC door with its network, writing to a stream in another process), the redactor's (reading
+  a stream in another process and writing to one), and, without any network, the insides of both (accept, queue, confirm; open,
+  redact, count); each with a tally, without, and without once more, compared as `pipeline.paired` says, in several generations of
+  fresh processes. A figure is CPU of the whole process.
 - Operations: what the counting of an event and the making of a segment take by themselves. Segments are no part of the price
   above: there is one every five seconds, whatever the load.
 - Size: one segment with one window of one tenant's events at one tier, as it lies in the bucket.
@@ -17,6 +18,7 @@ import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,15 +27,20 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 from uuid import UUID
 
+import aiohttp
 import boto3
 import click
 import numpy as np
 import structlog
 
 from pipeline import frame
-from pipeline.dead_letters.writer import MemoryDeadLetters
+from pipeline.consumer.kinesis import KinesisStream
+from pipeline.consumer.lease import MemoryLeases
+from pipeline.consumer.worker import Worker
+from pipeline.dead_letters.writer import MemoryDeadLetters, bury_at
 from pipeline.doors.accept import Acceptance
 from pipeline.doors.bench import batch_body, grpc_client, serve_door
 from pipeline.doors.collect import Caller, Collector, InFlight
@@ -52,26 +59,39 @@ from pipeline.paired import GENERATIONS_MIN, Costs, Ratio, ratio
 from pipeline.paired import costs as paired_costs
 from pipeline.redaction.keys import MemoryKeys
 from pipeline.redaction.redact import Redactor
+from pipeline.redactor.__main__ import POOL_THREADS
 from pipeline.redactor.worker import RedactorWorker
 from pipeline.schema.registry import Registry
+from pipeline.streams.aws import BotocoreAccess
+from pipeline.streams.aws_failures import AwsFailures
 from pipeline.streams.batching import Lanes, Origin, batch_tail
 from pipeline.streams.group_commit import GroupCommit
+from pipeline.streams.kinesis_writer import KinesisWriter
 from pipeline.streams.retry import RetryBudget
-from pipeline.streams.sink import MemorySink, Outcome, Written
+from pipeline.streams.sink import MemorySink, Outcome, Sink, Written
 from telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from mypy_boto3_kinesis import KinesisClient
+    from mypy_boto3_kinesis.type_defs import PutRecordsRequestEntryTypeDef
 
 GOAL_RATIO_MAX = 1.02
 GOAL_EVENTS = 100
 # Events in a request.
-SIZES = {"collector": (100, 500), "door inside": (100,), "redactor inside": (100,)}
+SIZES = {"collector": (100, 500), "redactor": (100,), "door inside": (100,), "redactor inside": (100,)}
 EVENTS_MAX = 500
 EVENTS = 20_000
 WITHOUT = ("without", "without again")
 KINDS = (*WITHOUT, "with")
 RATES = (10, 100, 1_000, 10_000)
 NAMED = (50, 100, 150, CAPACITY, 240, 270, 300)
+_REGION = "us-east-1"
 _AT_MICROS = 1_795_000_003_000_000
 _RECORDS_AT_ONCE = 10
+# What a redactor's stream is given at once.
+_RECORDS_FED = 50
+_SHARDS = 4
+_PROCESS_SECONDS_MAX = 60.0
 # More than what a core has for itself, of what any machine here has.
 _CACHE_BYTES = 4 << 20
 _REPEATS = 15
@@ -107,9 +127,10 @@ def measure(generations: int, rounds: int, seconds: float, places: Sequence[str]
     with _stream(), click.progressbar(length=generations * len(places), label="generations", file=sys.stderr) as bar:
         for number in range(generations):
             for where in places:
-                with processes(
-                    {kind: partial(_serve, kind) if where == "collector" else partial(_work, where, kind) for kind in KINDS}
-                ) as measured:
+                with (
+                    _streams_of(where),
+                    processes({kind: partial(_PROCESS.get(where, _work), where, kind) for kind in KINDS}) as measured,
+                ):
                     for size in SIZES[where]:
                         costs = asyncio.run(_costs(where, bodies[size], size, measured, rounds, seconds, Random(number)))
                         found.setdefault((where, size), []).append(costs)
@@ -128,10 +149,27 @@ def _stream() -> Iterator[None]:
         stream.start()
         try:
             os.environ |= {"AWS_ENDPOINT_URL_KINESIS": stream.url, "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
-            boto3.client("kinesis", region_name="us-east-1").create_stream(StreamName="events", ShardCount=4)
+            _kinesis().create_stream(StreamName="events", ShardCount=_SHARDS)
             yield
         finally:
             stream.stop()
+
+
+def _kinesis() -> "KinesisClient":
+    return boto3.client("kinesis", region_name=_REGION)
+
+
+@contextlib.contextmanager
+def _streams_of(where: str) -> Iterator[None]:
+    """Those of the redactors of one generation."""
+    names = [f"{stream}-{kind}" for stream in ("in", "out") for kind in range(len(KINDS))] if where == "redactor" else []
+    for name in names:
+        _kinesis().create_stream(StreamName=name, ShardCount=_SHARDS)
+    try:
+        yield
+    finally:
+        for name in names:
+            _kinesis().delete_stream(StreamName=name, EnforceConsumerDeletion=True)
 
 
 async def _costs(
@@ -144,6 +182,11 @@ async def _costs(
     random: Random,
 ) -> Costs:
     """CPU seconds an event."""
+    if where == "redactor":
+        records = [_record(number, body) for number, body in enumerate(bodies[:_RECORDS_FED])]
+        return await paired_costs(
+            {kind: _Fed(worker, f"in-{KINDS.index(kind)}", records) for kind, worker in measured.items()}, rounds, random
+        )
     if where != "collector":
         return await paired_costs({kind: _Worker(worker, seconds) for kind, worker in measured.items()}, rounds, random)
     clients = {kind: await grpc_client(door.said, itertools.cycle(bodies), size) for kind, door in measured.items()}
@@ -169,10 +212,32 @@ class _Worker:
         return self.measured.cpu()
 
 
+@dataclass(frozen=True, slots=True)
+class _Fed:
+    """A redactor, by its stream."""
+
+    measured: Measured
+    stream: str
+    records: Sequence[StoredRecord]
+
+    async def load(self) -> int:
+        entries: list[PutRecordsRequestEntryTypeDef] = [
+            {"Data": record.data, "PartitionKey": record.sequence_number} for record in self.records
+        ]
+        done = _kinesis().put_records(StreamName=self.stream, Records=entries)
+        if done["FailedRecordCount"]:
+            raise click.ClickException("the bench's stream did not take all records: these figures are void")
+        self.measured.pipe.send(len(entries) * GOAL_EVENTS)
+        return int(self.measured.pipe.recv())
+
+    async def cpu_seconds(self) -> float:
+        return self.measured.cpu()
+
+
 # -- the processes
 
 
-def _serve(kind: str, pipe: Connection) -> None:
+def _serve(_: str, kind: str, pipe: Connection) -> None:
     serve(pipe, partial(_start, kind))
 
 
@@ -184,6 +249,60 @@ def _tally(kind: str) -> Tally | None:
     return Tally() if kind == "with" else None
 
 
+class _Redactor:
+    """A whole one: it reads a stream, and writes to one."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind, self._number = kind, KINDS.index(kind)
+        self._changed = threading.Condition()
+        self._processed = self._asked = 0
+
+    async def run(self, pipe: Connection) -> None:
+        metrics, stopping = Metrics(), asyncio.Event()
+        writer = KinesisWriter.to(f"out-{self._number}", _REGION, metrics)
+        with ThreadPoolExecutor(POOL_THREADS, "redact") as pool:
+            async with aiohttp.ClientSession() as session:
+                self._worker = _redactor(Registry.load(), pool, _tally(self._kind), writer)
+                failures = AwsFailures(metrics, ("kinesis",))
+                stream = KinesisStream(
+                    _kinesis(), session, BotocoreAccess("kinesis", _REGION), f"in-{self._number}", "bench", failures
+                )
+                consumer = Worker(
+                    name="bench",
+                    stream=stream,
+                    leases=MemoryLeases(),
+                    processor=self,
+                    bury=bury_at("redactor", MemoryDeadLetters()),
+                    journal=lambda happening: None,
+                    clock=time.monotonic,
+                    random=Random(1).random,
+                )
+                spare_what_stays()
+                running = asyncio.create_task(consumer.run(stopping))
+                pipe.send("ready")
+                await asyncio.to_thread(answer, pipe, self._caught_up)
+                stopping.set()
+                await running
+                await writer.close()
+
+    async def process(self, records: Sequence[StoredRecord]) -> None:
+        await self._worker.process(records)
+        with self._changed:
+            self._processed += len(records) * GOAL_EVENTS
+            self._changed.notify()
+
+    def _caught_up(self, events: int) -> int:
+        with self._changed:
+            self._asked += events
+            if not self._changed.wait_for(lambda: self._processed >= self._asked, _PROCESS_SECONDS_MAX):
+                raise click.ClickException("the bench's redactor does not get what its stream was given")
+        return events
+
+
+def _redact(_: str, kind: str, pipe: Connection) -> None:
+    asyncio.run(_Redactor(kind).run(pipe))
+
+
 def _work(where: str, kind: str, pipe: Connection) -> None:
     registry, (size,) = Registry.load(), SIZES[where]
     bodies = _bodies(size)
@@ -191,10 +310,13 @@ def _work(where: str, kind: str, pipe: Connection) -> None:
         if where == "door inside":
             load = _through_door(_door(registry, _tally(kind)), bodies, size)
         else:
-            load = _through_redactor(_redactor(registry, pool, _tally(kind)), bodies, size)
+            load = _through_redactor(_redactor(registry, pool, _tally(kind), _Forgetful()), bodies, size)
         spare_what_stays()
         pipe.send("ready")
         answer(pipe, lambda seconds: runner.run(_for(seconds, load)))
+
+
+_PROCESS = {"collector": _serve, "redactor": _redact}
 
 
 async def _for(seconds: float, load: Iterator[Awaitable[int]]) -> int:
@@ -251,9 +373,9 @@ def _through_door(door: Collector, bodies: Sequence[bytes], size: int) -> Iterat
     return map(through, itertools.cycle(bodies))
 
 
-def _redactor(registry: Registry, pool: ThreadPoolExecutor, tally: Tally | None) -> RedactorWorker:
+def _redactor(registry: Registry, pool: ThreadPoolExecutor, tally: Tally | None, sink: Sink) -> RedactorWorker:
     redactor = Redactor(registry, MemoryKeys())
-    return RedactorWorker(redactor, _Forgetful(), MemoryDeadLetters(), Metrics(), pool, tally=tally)
+    return RedactorWorker(redactor, sink, MemoryDeadLetters(), Metrics(), pool, tally=tally)
 
 
 def _through_redactor(worker: RedactorWorker, bodies: Sequence[bytes], size: int) -> Iterator[Awaitable[int]]:
@@ -367,7 +489,7 @@ def _tell_prices(prices: Iterator[Price]) -> list[Price]:
     click.echo("\nCPU an event, with the ledger and without; in brackets, where the true ratio is with 95 %")
     click.echo(f"{'where':<16}{'events':>7}{'without us':>12}{'more us':>9}  {'with/without':<21}  {'without/without':<21}  goal")
     for price in found:
-        goal = f"<= {GOAL_RATIO_MAX} {price.verdict}" if price.events == GOAL_EVENTS and price.where != "door inside" else ""
+        goal = f"<= {GOAL_RATIO_MAX} {price.verdict}" if price.events == GOAL_EVENTS and price.where in _PROCESS else ""
         costs = f"{price.bare_micros:>12.2f}{price.more_micros:>9.2f}"
         click.echo(f"{price.where:<16}{price.events:>7}{costs}  {price.ratio}  {price.noise}  {goal}")
     return found

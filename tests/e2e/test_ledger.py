@@ -196,12 +196,16 @@ def test_restarts_of_the_ledger_and_a_bucket_that_is_away_for_two_minutes_raise_
         stack.kill("ministack", signal.SIGCONT)
     wait(60.0)
     acknowledged = load.end()
+
+    def all_is_ok() -> bool:
+        look()
+        return judged("steady", began) == {"OK": acknowledged}
+
     wait_until(
-        lambda: judged("steady", began) == {"OK": acknowledged},
+        all_is_ok,
         lambda: f"{acknowledged} events in windows that are OK, not {judged('steady', began)}: {not_ok(began)}",
         240.0,
     )
-    look()
     assert {} == wrong
 
 

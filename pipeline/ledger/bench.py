@@ -128,11 +128,11 @@ def measure(generations: int, rounds: int, seconds: float, places: Sequence[str]
         for number in range(generations):
             for where in places:
                 with (
-                    _streams_of(where),
-                    processes({kind: partial(_PROCESS.get(where, _work), where, kind) for kind in KINDS}) as measured,
+                    _streams_of(where, number),
+                    processes({kind: partial(_PROCESS.get(where, _work), where, kind, number) for kind in KINDS}) as measured,
                 ):
                     for size in SIZES[where]:
-                        costs = asyncio.run(_costs(where, bodies[size], size, measured, rounds, seconds, Random(number)))
+                        costs = asyncio.run(_costs(where, number, bodies[size], size, measured, rounds, seconds))
                         found.setdefault((where, size), []).append(costs)
                 bar.update(1)
     for where, size in found:
@@ -160,9 +160,9 @@ def _kinesis() -> "KinesisClient":
 
 
 @contextlib.contextmanager
-def _streams_of(where: str) -> Iterator[None]:
+def _streams_of(where: str, generation: int) -> Iterator[None]:
     """Those of the redactors of one generation."""
-    names = [f"{stream}-{kind}" for stream in ("in", "out") for kind in range(len(KINDS))] if where == "redactor" else []
+    names = [name(kind, generation) for name in (_read, _written) for kind in KINDS] if where == "redactor" else []
     for name in names:
         _kinesis().create_stream(StreamName=name, ShardCount=_SHARDS)
     try:
@@ -172,21 +172,29 @@ def _streams_of(where: str) -> Iterator[None]:
             _kinesis().delete_stream(StreamName=name, EnforceConsumerDeletion=True)
 
 
+def _read(kind: str, generation: int) -> str:
+    return f"read-{KINDS.index(kind)}-{generation}"
+
+
+def _written(kind: str, generation: int) -> str:
+    return f"written-{KINDS.index(kind)}-{generation}"
+
+
 async def _costs(
     where: str,
+    generation: int,
     bodies: Sequence[bytes],
     size: int,
     measured: Mapping[str, Measured],
     rounds: int,
     seconds: float,
-    random: Random,
 ) -> Costs:
     """CPU seconds an event."""
+    random = Random(generation)
     if where == "redactor":
         records = [_record(number, body) for number, body in enumerate(bodies[:_RECORDS_FED])]
-        return await paired_costs(
-            {kind: _Fed(worker, f"in-{KINDS.index(kind)}", records) for kind, worker in measured.items()}, rounds, random
-        )
+        fed = {kind: _Fed(worker, _read(kind, generation), records) for kind, worker in measured.items()}
+        return await paired_costs(fed, rounds, random)
     if where != "collector":
         return await paired_costs({kind: _Worker(worker, seconds) for kind, worker in measured.items()}, rounds, random)
     clients = {kind: await grpc_client(door.said, itertools.cycle(bodies), size) for kind, door in measured.items()}
@@ -237,7 +245,7 @@ class _Fed:
 # -- the processes
 
 
-def _serve(_: str, kind: str, pipe: Connection) -> None:
+def _serve(_: str, kind: str, __: int, pipe: Connection) -> None:
     serve(pipe, partial(_start, kind))
 
 
@@ -252,21 +260,20 @@ def _tally(kind: str) -> Tally | None:
 class _Redactor:
     """A whole one: it reads a stream, and writes to one."""
 
-    def __init__(self, kind: str) -> None:
-        self._kind, self._number = kind, KINDS.index(kind)
+    def __init__(self, kind: str, generation: int) -> None:
+        self._kind, self._generation = kind, generation
         self._changed = threading.Condition()
         self._processed = self._asked = 0
 
     async def run(self, pipe: Connection) -> None:
         metrics, stopping = Metrics(), asyncio.Event()
-        writer = KinesisWriter.to(f"out-{self._number}", _REGION, metrics)
+        writer = KinesisWriter.to(_written(self._kind, self._generation), _REGION, metrics)
         with ThreadPoolExecutor(POOL_THREADS, "redact") as pool:
             async with aiohttp.ClientSession() as session:
                 self._worker = _redactor(Registry.load(), pool, _tally(self._kind), writer)
                 failures = AwsFailures(metrics, ("kinesis",))
-                stream = KinesisStream(
-                    _kinesis(), session, BotocoreAccess("kinesis", _REGION), f"in-{self._number}", "bench", failures
-                )
+                read = _read(self._kind, self._generation)
+                stream = KinesisStream(_kinesis(), session, BotocoreAccess("kinesis", _REGION), read, "bench", failures)
                 consumer = Worker(
                     name="bench",
                     stream=stream,
@@ -299,11 +306,11 @@ class _Redactor:
         return events
 
 
-def _redact(_: str, kind: str, pipe: Connection) -> None:
-    asyncio.run(_Redactor(kind).run(pipe))
+def _redact(_: str, kind: str, generation: int, pipe: Connection) -> None:
+    asyncio.run(_Redactor(kind, generation).run(pipe))
 
 
-def _work(where: str, kind: str, pipe: Connection) -> None:
+def _work(where: str, kind: str, _: int, pipe: Connection) -> None:
     registry, (size,) = Registry.load(), SIZES[where]
     bodies = _bodies(size)
     with ThreadPoolExecutor(1) as pool, asyncio.Runner() as runner:

@@ -162,6 +162,17 @@ class NativeColumn:
         self._put(events, odd)
         return True
 
+    def put_rows(self, rows: Words) -> None:
+        """At most `room`, as another column of this kind had them."""
+        self._elements[self.rows : self.rows + len(rows)] = rows
+        self.rows += len(rows)
+
+    def taken_rows(self) -> Words:
+        """All of them, in order, until something is put in again; the column is empty afterwards."""
+        taken = self._elements[: self.rows]
+        self.rows = 0
+        return taken
+
     def _put(self, events: int, odd: Sequence[tuple[int, bytes]]) -> None:
         """They are in their rows; the odd ones lack their key and name."""
         if odd:
@@ -172,8 +183,7 @@ class NativeColumn:
         self.rows += events
 
     def take(self) -> Elements:
-        taken = self._elements[: self.rows]
-        self.rows = 0
+        taken = self.taken_rows()
         return Elements(taken[:, 0], taken[:, 1], taken[:, 2:])
 
 

@@ -5,6 +5,8 @@
 Rules
 - `note` copies the first bytes of the events, which whoever brings them has just had in hand, and keeps nothing else. The
   arithmetic is done for some thousand of them at once.
+- Whose events go from thread to thread counts them where they are read and written, before it is known whether they will be
+  confirmed (`Ahead`): on another core each of them would have to be fetched once more.
 - Few events are a list, which is exact; many are a table, which has one size, and the few that came since. All add up to a table.
 - What is taken is gone from here: whoever took it brings it to the bucket.
 - Counting never fails whoever brings events: an answer must not wait for a ledger, and the windows of what could not be counted
@@ -22,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.gen.spillway.v1.record_pb2 import StoredBatch
-from pipeline.ledger.identity import Column, Elements, new_column
+from pipeline.ledger.identity import Column, Elements, NativeColumn, Words, new_column
 from pipeline.ledger.table import Table
 from pipeline.raw import raw_events
 
@@ -31,6 +33,8 @@ WINDOW_MICROS = WINDOW_SECONDS * 1_000_000
 # Past it a list takes more room than a table.
 LIST_EVENTS_MAX = 400
 SLOTS_MAX = 5_000
+# Of one delivery: what a hop reads and what it writes; beyond it nothing is counted ahead.
+AHEAD_EVENTS_MAX = 4_000
 
 
 class Slot(NamedTuple):
@@ -47,6 +51,10 @@ class Slot(NamedTuple):
 
 def window_of(accepted_at_unix_micros: int) -> int:
     return accepted_at_unix_micros // WINDOW_MICROS * WINDOW_SECONDS
+
+
+def slot_of(tier: str, seen: "Seen") -> Slot:
+    return Slot(tier, seen.tenant, seen.door, window_of(seen.accepted_at_unix_micros))
 
 
 @dataclass(eq=False, slots=True)
@@ -100,6 +108,30 @@ class Seen(NamedTuple):
         return Seen(batch.tenant, batch.door, batch.accepted_at_unix_micros, payload)
 
 
+class Ahead:
+    """Batches that are counted while they are at hand, on a thread of the hop's own. `Tally.add` takes them once the hop has done
+    with them; if it never does, they were not seen.
+
+    One thread at a time. What there is no room for, or can't be counted so, is kept as it is and counted when it is added.
+    """
+
+    def __init__(self, column: NativeColumn | None) -> None:
+        self.column = column
+        self.runs: list[tuple[Slot, int]] = []
+        self.rest: list[tuple[str, Seen]] = []
+
+    def see(self, tier: str, seen: Seen) -> None:
+        slot, start = slot_of(tier, seen), self.column.rows if self.column is not None else 0
+        try:
+            counted = self.column is not None and self.column.put_batch(seen.payload)
+        except Exception:  # noqa: BLE001 - whoever adds it says what can't be counted
+            counted = False
+        if counted:
+            self.runs.append((slot, start))
+        else:
+            self.rest.append((tier, seen))
+
+
 class Tally:
     """Any thread may use it."""
 
@@ -111,6 +143,8 @@ class Tally:
         self._runs: list[tuple[Slot, int]] = []
         self._digests: dict[Slot, Digest] = {}
         self._incomplete: set[int] = set()
+        # Of those who were added.
+        self._free: list[NativeColumn] = []
 
     def note(self, tier: str, tenant: str, door: str, accepted_at_unix_micros: int, encoded: Sequence[bytes]) -> None:
         """These events were seen; they share tenant, door and accept time."""
@@ -136,7 +170,40 @@ class Tally:
 
     def note_seen(self, tier: str, batches: Iterable[Seen]) -> None:
         for seen in batches:
-            self._note_batch(Slot(tier, seen.tenant, seen.door, window_of(seen.accepted_at_unix_micros)), seen.payload)
+            self._note_batch(slot_of(tier, seen), seen.payload)
+
+    def ahead(self) -> Ahead:
+        """To count what a hop sees before it is known whether it will have done with it."""
+        if not isinstance(self._column, NativeColumn):
+            return Ahead(None)
+        with self._lock:
+            return Ahead(self._free.pop() if self._free else NativeColumn(AHEAD_EVENTS_MAX))
+
+    def add(self, ahead: Ahead) -> None:
+        """All that it saw was seen. It is not to be used any more."""
+        column, ahead.column = ahead.column, None
+        if column is not None and ahead.runs:
+            ends = [*(start for _, start in ahead.runs[1:]), column.rows]
+            rows = column.taken_rows()
+            with self._lock:
+                # Those of one slot together: fewer runs.
+                for (slot, start), end in sorted(zip(ahead.runs, ends, strict=True)):
+                    self._note_rows(slot, rows[start:end])
+                self._free.append(column)
+        for tier, seen in ahead.rest:
+            self.note_seen(tier, [seen])
+
+    def _note_rows(self, slot: Slot, rows: Words) -> None:
+        assert isinstance(self._column, NativeColumn)
+        while len(rows):
+            some = rows[: self._column.room]
+            if not len(some):
+                self.fold()
+                continue
+            if not self._runs or self._runs[-1][0] != slot:
+                self._runs.append((slot, self._column.rows))
+            self._column.put_rows(some)
+            rows = rows[len(some) :]
 
     def _note_batch(self, slot: Slot, batch: bytes | memoryview) -> None:
         with self._lock:

@@ -21,7 +21,7 @@ from pipeline.dead_letters.writer import DeadLetters
 from pipeline.errors import Corrupt, Throttled, Unavailable
 from pipeline.event import Record, StoredRecord
 from pipeline.ledger import tiers
-from pipeline.ledger.tally import Seen, Tally
+from pipeline.ledger.tally import Ahead, Seen, Tally
 from pipeline.redaction.redact import ACTIONS
 from pipeline.redactor.clean import Redacts, clean
 from pipeline.streams.sink import NotWritten, Sink, Written
@@ -37,15 +37,14 @@ WRITE_TRIES_MAX = 3
 class _Redacted:
     """What a delivery became. `kept` holds the traced events that passed, each with the place of its record in `records`.
 
-    `read` and `clean` are for the ledger; empty if none is kept.
+    `seen` is what was read and what is clean, for the ledger.
     """
 
     records: list[Record] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     changed: dict[str, int] = field(default_factory=dict)
     kept: list[tuple[Kept, int]] = field(default_factory=list)
-    read: list[Seen] = field(default_factory=list)
-    clean: list[Seen] = field(default_factory=list)
+    seen: Ahead | None = None
 
 
 class RedactorWorker:
@@ -85,16 +84,15 @@ class RedactorWorker:
                 delivery.wrote(kept, self._clean_stream, written[number][0], began_ns, written[number][1])
             await self._letters.write(done.letters)
             delivery.dead(done.letters)
-        if self._tally is not None:
-            self._tally.note_seen(tiers.REDACTOR_READ, done.read)
-            self._tally.note_seen(tiers.REDACTOR_CLEAN, done.clean)
+        if self._tally is not None and done.seen is not None:
+            self._tally.add(done.seen)
         self._delivered.inc(sum(record.events for record in done.records))
         self._dead.inc(len(done.letters))
         for action, count in done.changed.items():
             self._metrics.counter(REDACTED_FIELDS, action=action).inc(count)
 
     def _redacted(self, records: Sequence[StoredRecord], delivery: DeliveryTelemetry) -> _Redacted:
-        out = _Redacted()
+        out = _Redacted(seen=self._tally.ahead() if self._tally is not None else None)
         for record in records:
             try:
                 payload = frame.decode(record.data)
@@ -109,9 +107,10 @@ class RedactorWorker:
                 first = len(out.records)
                 out.kept += [(each, first + record_of[each.index]) for each in kept if each.index in record_of]
             out.records += cleaned.records
-            if self._tally is not None:
-                out.read.append(Seen.of(batch, payload))
-                out.clean += [Seen.of(batch, frame.inside(written.data)) for written in cleaned.records]
+            if out.seen is not None:
+                out.seen.see(tiers.REDACTOR_READ, Seen.of(batch, payload))
+                for written in cleaned.records:
+                    out.seen.see(tiers.REDACTOR_CLEAN, Seen.of(batch, frame.inside(written.data)))
             out.letters += [event_letter(STAGE, exc.reason, str(exc), record, batch, index) for index, exc in cleaned.refused]
             for action, count in cleaned.changed.items():
                 out.changed[action] = out.changed.get(action, 0) + count

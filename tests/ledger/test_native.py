@@ -243,8 +243,13 @@ def test_a_batch_goes_behind_what_is_there_and_none_of_it_if_it_fails() -> None:
     assert folded(NumpyColumn(4), [events[2], *events[:2], events[3]]) == folded(column, events[3:])
 
 
+@pytest.mark.parametrize("ahead", [False, True], ids=["at-once", "ahead"])
 @pytest.mark.parametrize("kind", [pytest.param(NativeColumn, marks=needs_native), NumpyColumn])
-def test_what_hops_saw_comes_to_the_same_in_batches_of_any_size(kind: type[NativeColumn] | type[NumpyColumn]) -> None:
+def test_what_hops_saw_comes_to_the_same_in_batches_of_any_size(
+    kind: type[NativeColumn] | type[NumpyColumn], ahead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Some deliveries are more than there is room for.
+    monkeypatch.setattr("pipeline.ledger.tally.AHEAD_EVENTS_MAX", 150)
     of, seen, apart = random.Random(8), [], Tally(NumpyColumn(1000))
     for number in range(60):
         ids = [f"{number}-{each}" for each in range(of.choice((0, 1, 3, 20, 130)))]
@@ -253,7 +258,14 @@ def test_what_hops_saw_comes_to_the_same_in_batches_of_any_size(kind: type[Nativ
         seen.append(Seen(f"tenant-{number % 3}", "grpc", AT + number % 2 * 10_000_000, batch))
         apart.note("read", seen[-1].tenant, "grpc", seen[-1].accepted_at_unix_micros, events)
     tally = Tally(kind(100))
-    tally.note_seen("read", seen)
+    for start in range(0, len(seen), 6):
+        if ahead:
+            counted = tally.ahead()
+            for each in seen[start : start + 6]:
+                counted.see("read", each)
+            tally.add(counted)
+        else:
+            tally.note_seen("read", seen[start : start + 6])
 
     def found(of: Tally) -> dict[Slot, list[list[int]]]:
         return {slot: digest.table().cells.tolist() for slot, digest in of.take().digests.items()}
@@ -265,6 +277,31 @@ def test_a_batch_that_can_not_be_counted_is_named_and_nobody_is_held_up() -> Non
     tally = Tally()
     tally.note_seen("read", [Seen("tenant", "grpc", AT, b"\x0a\xff")])
     assert {AT // 10_000_000 * 10} == tally.take().incomplete
+
+
+def test_a_batch_that_can_not_be_counted_ahead_is_named_when_it_is_added_and_the_others_count() -> None:
+    tally = Tally()
+    ahead = tally.ahead()
+    good = Seen("tenant", "grpc", AT + 20_000_000, delimited(0x0A, CloudEvent(id="a", source="/shop").SerializeToString()))
+    for seen in (good, Seen("tenant", "grpc", AT, b"\x0a\xff"), good):
+        ahead.see("read", seen)
+    tally.add(ahead)
+    taken = tally.take()
+    assert {AT // 10_000_000 * 10} == taken.incomplete
+    assert [2] == [digest.events for digest in taken.digests.values()]
+
+
+def test_what_was_counted_ahead_and_not_added_was_not_seen() -> None:
+    """A delivery that fails comes again."""
+    tally = Tally()
+    batch = delimited(0x0A, CloudEvent(id="a", source="/shop").SerializeToString())
+    failed, done = tally.ahead(), tally.ahead()
+    for ahead in (failed, done):
+        ahead.see("read", Seen("tenant", "grpc", AT, batch))
+    tally.add(done)
+    again = tally.ahead()
+    again.see("read", Seen("tenant", "grpc", AT, batch))
+    assert [1] == [digest.events for digest in tally.take().digests.values()]
 
 
 # -- tables

@@ -183,8 +183,12 @@ class NativeColumn:
         self.rows += events
 
     def take(self) -> Elements:
-        taken = self.taken_rows()
-        return Elements(taken[:, 0], taken[:, 1], taken[:, 2:])
+        return elements_of(self.taken_rows())
+
+
+def elements_of(rows: Words) -> Elements:
+    """As a native column has them."""
+    return Elements(rows[:, 0], rows[:, 1], rows[:, 2:])
 
 
 class NumpyColumn:

@@ -5,8 +5,8 @@
 Rules
 - `note` copies the first bytes of the events, which whoever brings them has just had in hand, and keeps nothing else. The
   arithmetic is done for some thousand of them at once.
-- Whose events go from thread to thread counts them where they are read and written, before it is known whether they will be
-  confirmed (`Ahead`): on another core each of them would have to be fetched once more.
+- A hop that does much with its events counts them right when it has read and written them, before it is known whether they will
+  be confirmed (`Ahead`): later they have left the core's cache.
 - Few events are a list, which is exact; many are a table, which has one size, and the few that came since. All add up to a table.
 - What is taken is gone from here: whoever took it brings it to the bucket.
 - Counting never fails whoever brings events: an answer must not wait for a ledger, and the windows of what could not be counted
@@ -16,7 +16,7 @@ Rules
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.gen.spillway.v1.record_pb2 import StoredBatch
-from pipeline.ledger.identity import Column, Elements, NativeColumn, Words, new_column
+from pipeline.ledger.identity import Column, Elements, NativeColumn, Words, elements_of, new_column
 from pipeline.ledger.table import Table
 from pipeline.raw import raw_events
 
@@ -33,8 +33,8 @@ WINDOW_MICROS = WINDOW_SECONDS * 1_000_000
 # Past it a list takes more room than a table.
 LIST_EVENTS_MAX = 400
 SLOTS_MAX = 5_000
-# Of one delivery: what a hop reads and what it writes; beyond it nothing is counted ahead.
-AHEAD_EVENTS_MAX = 4_000
+# Of one delivery at one tier; what goes beyond is not counted ahead.
+AHEAD_EVENTS_MAX = 2_000
 
 
 class Slot(NamedTuple):
@@ -69,6 +69,10 @@ class Digest:
         return sum(map(len, self.listed)) + (self.tabled.events if self.tabled is not None else 0)
 
     def add(self, elements: Elements) -> None:
+        if len(elements) > LIST_EVENTS_MAX:
+            self.tabled = self.tabled if self.tabled is not None else Table()
+            self.tabled.add(elements)
+            return
         self.listed.append(elements)
         if sum(map(len, self.listed)) > LIST_EVENTS_MAX:
             self.tabled = self.tabled if self.tabled is not None else Table()
@@ -115,21 +119,32 @@ class Ahead:
     One thread at a time. What there is no room for, or can't be counted so, is kept as it is and counted when it is added.
     """
 
-    def __init__(self, column: NativeColumn | None) -> None:
-        self.column = column
-        self.runs: list[tuple[Slot, int]] = []
+    def __init__(self, new_column: Callable[[], NativeColumn] | None) -> None:
+        self._new_column = new_column
+        # Of each tier: there they mostly are one digest's.
+        self.columns: dict[str, NativeColumn] = {}
+        self.runs: dict[str, list[tuple[Slot, int]]] = {}
         self.rest: list[tuple[str, Seen]] = []
 
     def see(self, tier: str, seen: Seen) -> None:
-        slot, start = slot_of(tier, seen), self.column.rows if self.column is not None else 0
+        slot = slot_of(tier, seen)
         try:
-            counted = self.column is not None and self.column.put_batch(seen.payload)
+            counted = self._new_column is not None and self._counted(tier, slot, seen.payload, self._new_column)
         except Exception:  # noqa: BLE001 - whoever adds it says what can't be counted
             counted = False
-        if counted:
-            self.runs.append((slot, start))
-        else:
+        if not counted:
             self.rest.append((tier, seen))
+
+    def _counted(self, tier: str, slot: Slot, batch: bytes | memoryview, new_column: Callable[[], NativeColumn]) -> bool:
+        if tier not in self.columns:
+            self.columns[tier], self.runs[tier] = new_column(), []
+        column, runs = self.columns[tier], self.runs[tier]
+        start = column.rows
+        if not column.put_batch(batch):
+            return False
+        if not runs or runs[-1][0] != slot:
+            runs.append((slot, start))
+        return True
 
 
 class Tally:
@@ -174,36 +189,43 @@ class Tally:
 
     def ahead(self) -> Ahead:
         """To count what a hop sees before it is known whether it will have done with it."""
-        if not isinstance(self._column, NativeColumn):
-            return Ahead(None)
+        return Ahead(self._free_column if isinstance(self._column, NativeColumn) else None)
+
+    def _free_column(self) -> NativeColumn:
         with self._lock:
-            return Ahead(self._free.pop() if self._free else NativeColumn(AHEAD_EVENTS_MAX))
+            return self._free.pop() if self._free else NativeColumn(AHEAD_EVENTS_MAX)
 
     def add(self, ahead: Ahead) -> None:
         """All that it saw was seen. It is not to be used any more."""
-        column, ahead.column = ahead.column, None
-        if column is not None and ahead.runs:
-            ends = [*(start for _, start in ahead.runs[1:]), column.rows]
+        for tier, column in ahead.columns.items():
             rows = column.taken_rows()
             with self._lock:
-                # Those of one slot together: fewer runs.
-                for (slot, start), end in sorted(zip(ahead.runs, ends, strict=True)):
-                    self._note_rows(slot, rows[start:end])
+                for slot, places in _places(ahead.runs[tier], len(rows)).items():
+                    self._note_rows(slot, [rows[place.start : place.stop] for place in places])
                 self._free.append(column)
         for tier, seen in ahead.rest:
             self.note_seen(tier, [seen])
 
-    def _note_rows(self, slot: Slot, rows: Words) -> None:
+    def _note_rows(self, slot: Slot, parts: Sequence[Words]) -> None:
+        """Many go to their digest as they are, few wait for others."""
         assert isinstance(self._column, NativeColumn)
-        while len(rows):
-            some = rows[: self._column.room]
-            if not len(some):
-                self.fold()
-                continue
-            if not self._runs or self._runs[-1][0] != slot:
-                self._runs.append((slot, self._column.rows))
-            self._column.put_rows(some)
-            rows = rows[len(some) :]
+        try:
+            if sum(map(len, parts)) > LIST_EVENTS_MAX:
+                digest = self._digest(slot)
+                if digest is not None:
+                    digest.add(elements_of(parts[0] if len(parts) == 1 else np.concatenate(parts)))
+                return
+            for part in parts:
+                while len(part):
+                    if not self._column.room:
+                        self.fold()
+                    if not self._runs or self._runs[-1][0] != slot:
+                        self._runs.append((slot, self._column.rows))
+                    some = part[: self._column.room]
+                    self._column.put_rows(some)
+                    part = part[len(some) :]
+        except Exception:  # noqa: BLE001 - as below
+            self._incomplete.add(slot.window)
 
     def _note_batch(self, slot: Slot, batch: bytes | memoryview) -> None:
         with self._lock:
@@ -255,13 +277,18 @@ class Tally:
 
 
 def _by_slot(runs: Sequence[tuple[Slot, int]], elements: Elements, rows: int) -> Iterator[tuple[Slot, Elements]]:
+    for slot, own in _places(runs, rows).items():
+        if len(own) == 1:
+            yield slot, elements.take(slice(own[0].start, own[0].stop))
+        else:
+            yield slot, elements.take(np.fromiter(chain.from_iterable(own), np.intp))
+
+
+def _places(runs: Sequence[tuple[Slot, int]], rows: int) -> dict[Slot, list[range]]:
+    """Where each slot's rows are."""
     ends = [*(start for _, start in runs[1:]), rows]
     places: dict[Slot, list[range]] = {}
     for (slot, start), end in zip(runs, ends, strict=True):
         if end > start:
             places.setdefault(slot, []).append(range(start, end))
-    for slot, own in places.items():
-        if len(own) == 1:
-            yield slot, elements.take(slice(own[0].start, own[0].stop))
-        else:
-            yield slot, elements.take(np.fromiter(chain.from_iterable(own), np.intp))
+    return places

@@ -100,6 +100,9 @@ class RedactorWorker:
             except Corrupt as exc:
                 out.letters.append(Letter(STAGE, CORRUPT, str(exc), record))
                 continue
+            # At once: what is redacted meanwhile takes its place in the core's cache.
+            if out.seen is not None:
+                out.seen.see(tiers.REDACTOR_READ, Seen.of(batch, payload))
             kept = delivery.opened(record, batch)
             cleaned = clean(self._redactor, batch)
             if kept:
@@ -108,7 +111,6 @@ class RedactorWorker:
                 out.kept += [(each, first + record_of[each.index]) for each in kept if each.index in record_of]
             out.records += cleaned.records
             if out.seen is not None:
-                out.seen.see(tiers.REDACTOR_READ, Seen.of(batch, payload))
                 for written in cleaned.records:
                     out.seen.see(tiers.REDACTOR_CLEAN, Seen.of(batch, frame.inside(written.data)))
             out.letters += [event_letter(STAGE, exc.reason, str(exc), record, batch, index) for index, exc in cleaned.refused]

@@ -250,6 +250,7 @@ def test_what_hops_saw_comes_to_the_same_in_batches_of_any_size(
 ) -> None:
     # Some deliveries are more than there is room for.
     monkeypatch.setattr("pipeline.ledger.tally.AHEAD_EVENTS_MAX", 150)
+    monkeypatch.setattr("pipeline.ledger.tally.LIST_EVENTS_MAX", 120)
     of, seen, apart = random.Random(8), [], Tally(NumpyColumn(1000))
     for number in range(60):
         ids = [f"{number}-{each}" for each in range(of.choice((0, 1, 3, 20, 130)))]

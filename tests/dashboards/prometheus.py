@@ -31,7 +31,10 @@ CACHE = Path(__file__).parents[2] / ".cache"
 
 @dataclass(frozen=True, slots=True)
 class Prometheus:
+    """`at`: when it is asked of, in seconds since 1970; None: now."""
+
     url: str
+    at: float | None = None
 
     def query(self, expr: str) -> list[dict[str, Any]]:
         """The answer's series.
@@ -39,7 +42,8 @@ class Prometheus:
         Raises:
             ValueError: Prometheus refuses the query; its words.
         """
-        form = urllib.parse.urlencode({"query": expr}).encode()
+        when = {} if self.at is None else {"time": repr(self.at)}
+        form = urllib.parse.urlencode({"query": expr, **when}).encode()
         try:
             with urllib.request.urlopen(f"{self.url}/api/v1/query", form, timeout=ASK_SECONDS_MAX) as answer:
                 found: list[dict[str, Any]] = json.load(answer)["data"]["result"]

@@ -12,7 +12,6 @@ On EMR or Databricks: `spark-submit --py-files spillway.zip pipeline/etl/__main_
 SPILLWAY_ETL_CHECKPOINT_DIR at S3; the cluster needs Spark 4.2 or newer, Python 3.11, and the packages of requirements.lock.
 """
 
-import itertools
 import random
 import threading
 import time
@@ -182,21 +181,21 @@ class ExitQuery:
         from py4j.protocol import Py4JNetworkError
 
         query_id = frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId") or self._exit.name
-        for tries in itertools.count():
-            began_ns = self._now_ns()
+        tries = 0
+        while True:
+            began_ns, tries = self._now_ns(), tries + 1
             try:
-                if tries:
+                if tries > 1:
                     self._exit.begin()
                 return self._exit.load(frame, batch, query_id), began_ns
             except Exception as exc:
                 error = f"{type(exc).__name__}: {_gist(str(exc))}"
                 tell_failure(self._tracer, self._exit.name, self._stream.name, batch, began_ns, self._now_ns(), error)
-                if isinstance(exc, Py4JNetworkError) or self._stopping.is_set() or tries + 1 == _TRIES_MAX:
+                if isinstance(exc, Py4JNetworkError) or self._stopping.is_set() or tries == _TRIES_MAX:
                     raise
                 wait_seconds = self._count_failure("the batch failed and will be tried again", str(exc))
                 if self._stopping.wait(wait_seconds):
                     raise
-        raise AssertionError("counting does not end")
 
     def _batch(self, frame: "DataFrame", batch: int) -> None:
         report, began_ns = self._loaded(frame, batch)

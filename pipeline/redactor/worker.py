@@ -37,7 +37,7 @@ WRITE_TRIES_MAX = 3
 class _Redacted:
     """What a delivery became. `kept` holds the traced events that passed, each with the place of its record in `records`.
 
-    `seen` is what was read and what is clean, for the ledger.
+    `seen` is what was read and what is clean, for the ledger; None if none is kept.
     """
 
     records: list[Record] = field(default_factory=list)

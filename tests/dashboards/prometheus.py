@@ -13,7 +13,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,9 @@ READY_SECONDS_MAX, END_SECONDS_MAX, ASK_SECONDS_MAX = 60, 10, 10
 PROMTOOL_SECONDS_MAX = 120
 # Alerts are many, and nothing waits for them.
 ALERTS_SECONDS = 2
+SCRAPE_SECONDS = 1
+# A scrape that misses says so at the moment when it began: until it has ended, that moment can still lose its gauges.
+SETTLED_SECONDS = 2 * SCRAPE_SECONDS
 _LONG_WINDOW = re.compile(r"\[\d+[mhd]:\d+[smh]\]")
 CACHE = Path(__file__).parents[2] / ".cache"
 
@@ -51,17 +54,21 @@ class Prometheus:
             raise ValueError(json.load(exc)["error"]) from exc
         return found
 
+    def settled(self) -> "Prometheus":
+        """Asked of the latest moment whose answers don't change any more."""
+        return replace(self, at=time.time() - SETTLED_SECONDS)
+
 
 @contextmanager
 def prometheus(folder: Path, targets: Path) -> Iterator[Prometheus]:
     """Scrapes the targets each second, and evaluates recording rules as often."""
     config, rules, alerts = folder / "prometheus.yml", folder / "recording.json", folder / "alerts.json"
-    rules.write_text(rules_text(interval_seconds=1))
+    rules.write_text(rules_text(interval_seconds=SCRAPE_SECONDS))
     # Hours and days have not gone by yet: long windows look at what is there.
     alerts.write_text(_LONG_WINDOW.sub("[30s:1s]", alert_rules_text(ALERTS_SECONDS)))
     # JSON is YAML.
     told = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "global": {"scrape_interval": f"{SCRAPE_SECONDS}s", "scrape_timeout": f"{SCRAPE_SECONDS}s"},
         "rule_files": [str(rules), str(alerts)],
         "scrape_configs": [{"job_name": "spillway", "file_sd_configs": [{"files": [str(targets)]}]}],
     }

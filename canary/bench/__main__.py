@@ -66,7 +66,7 @@ def _say_live() -> None:
 def _say_doors(settings: CanarySettings, slots: Sequence[Slot], load_a_second: float, rounds: int, seconds: float) -> None:
     click.echo(
         f"\nat {load_a_second:,.0f} events a second, half through each door\n"
-        f"{'door':<6}{'events':>7}{'round us':>10}{'load us/s':>11}{'probes, of the load':>24}  goal"
+        f"{'door':<6}{'events':>7}{'round us':>10}{'load us/s':>11}{'probes, of a core':>19}{'of the load':>24}  goal"
     )
     for price in door_prices(settings, slots, load_a_second, rounds, seconds):
         met, missed = price.share_high <= CPU_SHARE_MAX, price.share_low > CPU_SHARE_MAX
@@ -74,8 +74,9 @@ def _say_doors(settings: CanarySettings, slots: Sequence[Slot], load_a_second: f
         if missed:
             goal += f": from some {price.share / CPU_SHARE_MAX * load_a_second:,.0f} events a second on"
         spread = f"{price.share:.2%} ({price.share_low:.2%}-{price.share_high:.2%})"
+        of_a_core = price.round_micros / 1e6 / settings.interval_seconds
         click.echo(
-            f"{price.door:<6}{price.events:>7}{price.round_micros:>10.0f}{price.load_micros:>11.0f}{spread:>24}"
+            f"{price.door:<6}{price.events:>7}{price.round_micros:>10.0f}{price.load_micros:>11.0f}{of_a_core:>19.2%}{spread:>24}"
             f"  <= {CPU_SHARE_MAX:.0%} {goal}"
         )
 

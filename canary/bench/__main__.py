@@ -18,7 +18,7 @@ from pipeline.config import Settings
 from pipeline.event import HASH_SPACE
 from pipeline.stack.plan import StackSettings
 
-# The promises: of events, and of a door's CPU.
+# The promises: of events, and of a door's CPU: of the core that it has, and, from a load on that is said, of what it takes for the load.
 EVENTS_SHARE_MAX, CPU_SHARE_MAX = 0.001, 0.01
 FAILING_SECONDS = 15.0
 LIVE_SECONDS = 30.0
@@ -65,19 +65,19 @@ def _say_live() -> None:
 
 def _say_doors(settings: CanarySettings, slots: Sequence[Slot], load_a_second: float, rounds: int, seconds: float) -> None:
     click.echo(
-        f"\nat {load_a_second:,.0f} events a second, half through each door\n"
-        f"{'door':<6}{'events':>7}{'round us':>10}{'load us/s':>11}{'probes, of a core':>19}{'of the load':>24}  goal"
+        f"\nat {load_a_second:,.0f} events a second, half through each door; goal: <= {CPU_SHARE_MAX:.0%}\n"
+        f"{'door':<6}{'events':>7}{'round us':>10}{'load us/s':>11}{'probes, of a core':>24}{'of the load':>22}"
     )
     for price in door_prices(settings, slots, load_a_second, rounds, seconds):
-        met, missed = price.share_high <= CPU_SHARE_MAX, price.share_low > CPU_SHARE_MAX
-        goal = "met" if met else "MISSED" if missed else "too noisy to tell"
-        if missed:
-            goal += f": from some {price.share / CPU_SHARE_MAX * load_a_second:,.0f} events a second on"
-        spread = f"{price.share:.2%} ({price.share_low:.2%}-{price.share_high:.2%})"
         of_a_core = price.round_micros / 1e6 / settings.interval_seconds
+        core = f"{of_a_core:.2%} " + ("met" if of_a_core <= CPU_SHARE_MAX else "MISSED")
+        spread = f"{price.share:.2%} ({price.share_low:.2%}-{price.share_high:.2%})"
+        met, missed = price.share_high <= CPU_SHARE_MAX, price.share_low > CPU_SHARE_MAX
+        load = "met" if met else "MISSED" if missed else "too noisy to tell"
+        if missed:
+            load += f": met from {price.share / CPU_SHARE_MAX * load_a_second:,.0f} events a second on"
         click.echo(
-            f"{price.door:<6}{price.events:>7}{price.round_micros:>10.0f}{price.load_micros:>11.0f}{of_a_core:>19.2%}{spread:>24}"
-            f"  <= {CPU_SHARE_MAX:.0%} {goal}"
+            f"{price.door:<6}{price.events:>7}{price.round_micros:>10.0f}{price.load_micros:>11.0f}{core:>24}{spread:>22} {load}"
         )
 
 

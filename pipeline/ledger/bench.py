@@ -1,9 +1,11 @@
 """`python -m pipeline.ledger.bench`: what the ledger costs where events pass, how large its digests are, and what they can name.
 
-- Price: the collector's process (the gRPC door with its network, writing to a stream in another process), the redactor's (reading
-  a stream in another process and writing to one), and, without any network, the insides of both (accept, queue, confirm; open,
-  redact, count); each with a tally, without, and without once more, compared as `pipeline.paired` says, in several generations of
-  fresh processes. A figure is CPU of the whole process.
+- Price: the collector's process (the gRPC door with its network, writing to a stream in another process) and the redactor's
+  (reading a stream in another process and writing to one), with a tally, without, and without once more, compared as
+  `pipeline.paired` says, in several generations of fresh processes. A figure is CPU of the whole process.
+- The insides of both, without any network (accept, queue, confirm; open, redact, confirm): with and without by turns within one
+  process, which takes most of the noise away, in several generations as well. All that the ledger does for an event happens
+  there; so what an inside takes more, of what the whole process takes, is the price of the ledger, and sharper.
 - Operations: what the counting of an event and the making of a segment take by themselves. Segments are no part of the price
   above: there is one every five seconds, whatever the load.
 - Size: one segment with one window of one tenant's events at one tier, as it lies in the bucket.
@@ -92,6 +94,10 @@ _RECORDS_AT_ONCE = 10
 _RECORDS_FED = 50
 _SHARDS = 4
 _PROCESS_SECONDS_MAX = 60.0
+# Of an inside: events of one turn, turns of a round, and of the turns' differences those that are left out at each end.
+_TURN_EVENTS = 1_000
+_ROUND_TURNS = 25
+_CUT = 0.1
 # More than what a core has for itself, of what any machine here has.
 _CACHE_BYTES = 4 << 20
 _REPEATS = 15
@@ -112,6 +118,11 @@ class Price:
     def more_micros(self) -> float:
         return self.bare_micros * (self.ratio.median - 1)
 
+    def within(self, whole: "Price") -> Ratio:
+        """Of an inside: what it takes more makes so much of the whole process."""
+        part = self.bare_micros / whole.bare_micros
+        return Ratio(*(1 + (ratio - 1) * part for ratio in (self.ratio.median, self.ratio.low, self.ratio.high)))
+
     @property
     def verdict(self) -> str:
         """Not of the median alone: on a busy machine that may be anything."""
@@ -129,7 +140,7 @@ def measure(generations: int, rounds: int, seconds: float, places: Sequence[str]
             for where in places:
                 with (
                     _streams_of(where, number),
-                    processes({kind: partial(_PROCESS.get(where, _work), where, kind, number) for kind in KINDS}) as measured,
+                    processes(_targets(where, number)) as measured,
                 ):
                     for size in SIZES[where]:
                         costs = asyncio.run(_costs(where, number, bodies[size], size, measured, rounds, seconds))
@@ -139,6 +150,12 @@ def measure(generations: int, rounds: int, seconds: float, places: Sequence[str]
         own = found[where, size]
         bare = statistics.median(costs["without"] for costs in own)
         yield Price(where, size, bare * 1e6, ratio(own, "with", *WITHOUT), ratio(own, "without again", "without"))
+
+
+def _targets(where: str, generation: int) -> dict[str, Callable[[Connection], None]]:
+    if where in _PROCESS:
+        return {kind: partial(_PROCESS[where], kind, generation) for kind in KINDS}
+    return {where: partial(_inside, where, generation)}
 
 
 @contextlib.contextmanager
@@ -196,28 +213,15 @@ async def _costs(
         fed = {kind: _Fed(worker, _read(kind, generation), records) for kind, worker in measured.items()}
         return await paired_costs(fed, rounds, random)
     if where != "collector":
-        return await paired_costs({kind: _Worker(worker, seconds) for kind, worker in measured.items()}, rounds, random)
+        measured[where].pipe.send(rounds * _ROUND_TURNS)
+        found: Costs = measured[where].pipe.recv()
+        return found
     clients = {kind: await grpc_client(door.said, itertools.cycle(bodies), size) for kind, door in measured.items()}
     doors = {kind: UnderLoad(measured[kind], send, seconds, size) for kind, (send, _) in clients.items()}
     costs = await paired_costs(doors, rounds, random)
     for _, close in clients.values():
         await close()
     return costs
-
-
-@dataclass(frozen=True, slots=True)
-class _Worker:
-    """Loads itself."""
-
-    measured: Measured
-    seconds: float
-
-    async def load(self) -> int:
-        self.measured.pipe.send(self.seconds)
-        return int(self.measured.pipe.recv())
-
-    async def cpu_seconds(self) -> float:
-        return self.measured.cpu()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +249,7 @@ class _Fed:
 # -- the processes
 
 
-def _serve(_: str, kind: str, __: int, pipe: Connection) -> None:
+def _serve(kind: str, _: int, pipe: Connection) -> None:
     serve(pipe, partial(_start, kind))
 
 
@@ -306,32 +310,45 @@ class _Redactor:
         return events
 
 
-def _redact(_: str, kind: str, generation: int, pipe: Connection) -> None:
+def _redact(kind: str, generation: int, pipe: Connection) -> None:
     asyncio.run(_Redactor(kind, generation).run(pipe))
 
 
-def _work(where: str, kind: str, _: int, pipe: Connection) -> None:
+_PROCESS = {"collector": _serve, "redactor": _redact}
+_INSIDES = {"door inside": "collector", "redactor inside": "redactor"}
+
+
+def _inside(where: str, generation: int, pipe: Connection) -> None:
     registry, (size,) = Registry.load(), SIZES[where]
     bodies = _bodies(size)
     with ThreadPoolExecutor(1) as pool, asyncio.Runner() as runner:
         if where == "door inside":
-            load = _through_door(_door(registry, _tally(kind)), bodies, size)
+            loads = {kind: _through_door(_door(registry, _tally(kind)), bodies, size) for kind in KINDS}
         else:
-            load = _through_redactor(_redactor(registry, pool, _tally(kind), _Forgetful()), bodies, size)
+            workers = {kind: _redactor(registry, pool, _tally(kind), _Forgetful()) for kind in KINDS}
+            loads = {kind: _through_redactor(worker, bodies, size) for kind, worker in workers.items()}
+        runner.run(_by_turns(loads, _ROUND_TURNS, Random(generation)))  # warms
         spare_what_stays()
         pipe.send("ready")
-        answer(pipe, lambda seconds: runner.run(_for(seconds, load)))
+        answer(pipe, lambda turns: runner.run(_by_turns(loads, turns, Random(generation))))
 
 
-_PROCESS = {"collector": _serve, "redactor": _redact}
-
-
-async def _for(seconds: float, load: Iterator[Awaitable[int]]) -> int:
-    """How many events went through in these seconds."""
-    count, ends = 0, time.perf_counter() + seconds
-    while time.perf_counter() < ends:
-        count += await next(load)
-    return count
+async def _by_turns(loads: Mapping[str, Iterator[Awaitable[int]]], turns: int, random: Random) -> Costs:
+    """CPU seconds an event. Of each turn its differences count, of which the largest and smallest are left out: what disturbs
+    lasts longer than a turn, or hits one."""
+    spent: dict[str, list[float]] = {kind: [] for kind in loads}
+    order = list(loads)
+    for _ in range(turns):
+        random.shuffle(order)
+        for kind in order:
+            events, began = 0, time.process_time()
+            while events < _TURN_EVENTS:
+                events += await next(loads[kind])
+            spent[kind].append((time.process_time() - began) / events)
+    means = [statistics.fmean(turn) for turn in zip(*spent.values(), strict=True)]
+    usual, cut = statistics.median(means), int(turns * _CUT)
+    off = {kind: sorted(cost - mean for cost, mean in zip(costs, means, strict=True)) for kind, costs in spent.items()}
+    return {kind: usual + statistics.fmean(each[cut : turns - cut]) for kind, each in off.items()}
 
 
 def _bodies(size: int) -> list[bytes]:
@@ -517,8 +534,11 @@ def command(generations: int, rounds: int, seconds: float, places: tuple[str, ..
     for name, micros in operations():
         click.echo(f"{name:<64}{micros:>8.3f}")
     seen = {(price.where, price.events): price for price in _tell_prices(measure(generations, rounds, seconds))}
-    share = seen["door inside", GOAL_EVENTS].more_micros / seen["collector", GOAL_EVENTS].bare_micros
-    click.echo(f"what the door's inside takes more, of the collector's process at {GOAL_EVENTS}: {share:.3f}")
+    for inside, whole in _INSIDES.items():
+        of_whole = seen[inside, GOAL_EVENTS].within(seen[whole, GOAL_EVENTS])
+        click.echo(
+            f"what the {inside} takes more, of the {whole}'s whole process: {of_whole}  {of_whole.verdict(GOAL_RATIO_MAX)}"
+        )
     click.echo(f"\none table: {TABLE_BYTES:,} bytes\n{'events/s':>9}{'bytes a window':>16}{'bytes an event':>16}")
     for rate, size, each in sizes():
         click.echo(f"{rate:>9,}{size:>16,}{each:>16.2f}")

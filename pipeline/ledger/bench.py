@@ -536,9 +536,8 @@ def command(generations: int, rounds: int, seconds: float, places: tuple[str, ..
     seen = {(price.where, price.events): price for price in _tell_prices(measure(generations, rounds, seconds))}
     for inside, whole in _INSIDES.items():
         of_whole = seen[inside, GOAL_EVENTS].within(seen[whole, GOAL_EVENTS])
-        click.echo(
-            f"what the {inside} takes more, of the {whole}'s whole process: {of_whole}  {of_whole.verdict(GOAL_RATIO_MAX)}"
-        )
+        verdict = of_whole.verdict(GOAL_RATIO_MAX)
+        click.echo(f"the {whole}'s whole process with what its inside takes more, of it without: {of_whole}  {verdict}")
     click.echo(f"\none table: {TABLE_BYTES:,} bytes\n{'events/s':>9}{'bytes a window':>16}{'bytes an event':>16}")
     for rate, size, each in sizes():
         click.echo(f"{rate:>9,}{size:>16,}{each:>16.2f}")

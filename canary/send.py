@@ -6,6 +6,8 @@ one whose fate is not promised.
 """
 
 import http.client
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,7 +19,10 @@ from canary import probes
 from canary.lanes import Door
 from canary.probes import Probe
 from pipeline.errors import SpillwayError
-from pipeline.sdk.publisher import Accepted, Answer, Publisher, PublisherOptions, PublishIncomplete, Rejected
+from pipeline.sdk.fates import Counts
+from pipeline.sdk.figures import figures_of
+from pipeline.sdk.publisher import REQUEST_BYTES_MAX, Accepted, Answer, Publisher, PublisherOptions, PublishIncomplete, Rejected
+from telemetry.metrics import Metrics
 
 ACCEPTED, REJECTED, UNANSWERED = "accepted", "rejected", "unanswered"
 EVENTS_PATH = "/v1/events"
@@ -44,12 +49,20 @@ class Sends(Protocol):
 class GrpcSender:
     door: Door = "grpc"
 
-    def __init__(self, target: str, key: str, *, deadline_seconds: float) -> None:
+    def __init__(self, target: str, key: str, *, deadline_seconds: float, metrics: Metrics | None = None) -> None:
+        """`metrics`: where the SDK's figures of the rounds go, so that its hop has some when nobody else sends."""
         self._deadline_seconds = deadline_seconds
         self._publisher = Publisher(target, key, options=PublisherOptions(attempt_seconds_max=deadline_seconds))
+        self._told = None if metrics is None else _Told(metrics)
 
     def send(self, round: Sequence[Probe]) -> list[Sent]:
-        return self.send_events([probes.protobuf(probe) for probe in round])
+        events = [probes.protobuf(probe) for probe in round]
+        if self._told is None:
+            return self.send_events(events)
+        began = self._told.begins(events)
+        sent = self.send_events(events)
+        self._told.ended(began, sent)
+        return sent
 
     def send_events(self, events: Sequence[Any]) -> list[Sent]:
         try:
@@ -61,6 +74,31 @@ class GrpcSender:
 
     def close(self) -> None:
         self._publisher.close()
+        if self._told is not None:
+            self._told.close()
+
+
+class _Told:
+    """The SDK's figures of one round at a time, which is one request: that is all that is ever held."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.pending_count = self.bytes_used = 0
+        self.bytes_max = REQUEST_BYTES_MAX
+        self._figures = figures_of(metrics)
+        self._figures.opened(self)
+
+    def begins(self, events: Sequence[Any]) -> float:
+        self.pending_count, self.bytes_used = len(events), sum(event.ByteSize() for event in events)
+        return time.monotonic()
+
+    def ended(self, began: float, sent: Sequence[Sent]) -> None:
+        outcomes = Counter(each.outcome for each in sent)
+        self._figures.finished(Counts(accepted=outcomes[ACCEPTED], rejected=outcomes[REJECTED], given_up=outcomes[UNANSWERED]))
+        self._figures.waited([(time.monotonic() - began, len(sent))], ())
+        self.pending_count = self.bytes_used = 0
+
+    def close(self) -> None:
+        self._figures.closed(self)
 
 
 def _sent(answer: Answer | None, otherwise: str = "") -> Sent:

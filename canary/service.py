@@ -103,7 +103,7 @@ def service(
     """Raises: InvalidConfiguration."""
     settings.check()
     workers = workers or Threads()
-    grpc = GrpcSender(settings.grpc_target, settings.key, deadline_seconds=settings.door_seconds_max)
+    grpc = GrpcSender(settings.grpc_target, settings.key, deadline_seconds=settings.door_seconds_max, metrics=metrics)
     http = HttpSender(settings.http_url, settings.key, deadline_seconds=settings.door_seconds_max)
     canary = Canary(
         settings, state, (grpc, http), _exits(shared, state.source), lambda: shards_of(shared), workers, metrics, log,

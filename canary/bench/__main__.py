@@ -18,7 +18,7 @@ from pipeline.config import Settings
 from pipeline.event import HASH_SPACE
 from pipeline.stack.plan import StackSettings
 
-# The promises: of events, and of a door's CPU: of the core that it has, and, from a load on that is said, of what it takes for the load.
+# The promises: of events, and of a door's CPU: of the core that it has and, from a load on that is said, of what that load takes.
 EVENTS_SHARE_MAX, CPU_SHARE_MAX = 0.001, 0.01
 FAILING_SECONDS = 15.0
 LIVE_SECONDS = 30.0

@@ -521,7 +521,9 @@ def _tell_prices(prices: Iterator[Price]) -> list[Price]:
 
 @click.command()
 @click.option("--generations", default=5, show_default=True, type=click.IntRange(min=GENERATIONS_MIN), help="Of fresh processes.")
-@click.option("--rounds", default=6, show_default=True, type=click.IntRange(min=5), help="In each generation; of an inside, 25 turns each.")
+@click.option(
+    "--rounds", default=6, show_default=True, type=click.IntRange(min=5), help="In each generation; of an inside, 25 turns each."
+)
 @click.option("--seconds", default=0.15, show_default=True, help="Of load on each process in each round.")
 @click.option("--where", "places", multiple=True, type=click.Choice(tuple(SIZES)), help="Only its price; may be repeated.")
 @click.option("--tables", default=400, show_default=True, help="Tables to decode for each number of events.")

@@ -162,11 +162,6 @@ class NativeColumn:
         self._put(events, odd)
         return True
 
-    def put_rows(self, rows: Words) -> None:
-        """At most `room`, as another column of this kind had them."""
-        self._elements[self.rows : self.rows + len(rows)] = rows
-        self.rows += len(rows)
-
     def taken_rows(self) -> Words:
         """All of them, in order, until something is put in again; the column is empty afterwards."""
         taken = self._elements[: self.rows]

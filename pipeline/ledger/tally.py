@@ -33,8 +33,12 @@ WINDOW_MICROS = WINDOW_SECONDS * 1_000_000
 # Past it a list takes more room than a table.
 LIST_EVENTS_MAX = 400
 SLOTS_MAX = 5_000
-# Of one delivery at one tier; what goes beyond is not counted ahead.
-AHEAD_EVENTS_MAX = 2_000
+# Rows of one delivery, of all its tiers; what goes beyond is not counted ahead.
+AHEAD_ROWS_MAX = 4_000
+# Past so many, rows go to their digests: a table's cells cost the same for few.
+WAITING_ROWS_MAX = 3_000
+# So few are copied, and their column is free again.
+COPIED_ROWS_MAX = 100
 
 
 class Slot(NamedTuple):
@@ -121,29 +125,28 @@ class Ahead:
 
     def __init__(self, new_column: Callable[[], NativeColumn] | None) -> None:
         self._new_column = new_column
-        # Of each tier: there they mostly are one digest's.
-        self.columns: dict[str, NativeColumn] = {}
-        self.runs: dict[str, list[tuple[Slot, int]]] = {}
+        self.column: NativeColumn | None = None
+        # Whose its rows are, each from this row on.
+        self.runs: list[tuple[Slot, int]] = []
         self.rest: list[tuple[str, Seen]] = []
 
     def see(self, tier: str, seen: Seen) -> None:
         slot = slot_of(tier, seen)
         try:
-            counted = self._new_column is not None and self._counted(tier, slot, seen.payload, self._new_column)
+            counted = self._new_column is not None and self._counted(slot, seen.payload, self._new_column)
         except Exception:  # noqa: BLE001 - whoever adds it says what can't be counted
             counted = False
         if not counted:
             self.rest.append((tier, seen))
 
-    def _counted(self, tier: str, slot: Slot, batch: bytes | memoryview, new_column: Callable[[], NativeColumn]) -> bool:
-        if tier not in self.columns:
-            self.columns[tier], self.runs[tier] = new_column(), []
-        column, runs = self.columns[tier], self.runs[tier]
-        start = column.rows
-        if not column.put_batch(batch):
+    def _counted(self, slot: Slot, batch: bytes | memoryview, new_column: Callable[[], NativeColumn]) -> bool:
+        if self.column is None:
+            self.column = new_column()
+        start = self.column.rows
+        if not self.column.put_batch(batch):
             return False
-        if not runs or runs[-1][0] != slot:
-            runs.append((slot, start))
+        if not self.runs or self.runs[-1][0] != slot:
+            self.runs.append((slot, start))
         return True
 
 
@@ -158,8 +161,10 @@ class Tally:
         self._runs: list[tuple[Slot, int]] = []
         self._digests: dict[Slot, Digest] = {}
         self._incomplete: set[int] = set()
-        # Of those who were added.
+        # Of those who were added: whose their rows are, the rows, and the column that these lie in if they were not copied.
+        self._waiting: list[tuple[Sequence[tuple[Slot, int]], Words, NativeColumn | None]] = []
         self._free: list[NativeColumn] = []
+        self._waiting_rows = 0
 
     def note(self, tier: str, tenant: str, door: str, accepted_at_unix_micros: int, encoded: Sequence[bytes]) -> None:
         """These events were seen; they share tenant, door and accept time."""
@@ -188,44 +193,52 @@ class Tally:
             self._note_batch(slot_of(tier, seen), seen.payload)
 
     def ahead(self) -> Ahead:
-        """To count what a hop sees before it is known whether it will have done with it."""
-        return Ahead(self._free_column if isinstance(self._column, NativeColumn) else None)
+        """To count what a hop sees before it is known whether it will have done with it.
+
+        Who asks is about to work on a thread that has mostly written the rows that wait: they are nearest there.
+        """
+        if not isinstance(self._column, NativeColumn):
+            return Ahead(None)
+        with self._lock:
+            if self._waiting_rows >= WAITING_ROWS_MAX:
+                self._fold_waiting()
+        return Ahead(self._free_column)
 
     def _free_column(self) -> NativeColumn:
         with self._lock:
-            return self._free.pop() if self._free else NativeColumn(AHEAD_EVENTS_MAX)
+            return self._free.pop() if self._free else NativeColumn(AHEAD_ROWS_MAX)
 
     def add(self, ahead: Ahead) -> None:
         """All that it saw was seen. It is not to be used any more."""
-        for tier, column in ahead.columns.items():
-            rows = column.taken_rows()
+        if ahead.column is not None:
+            rows = ahead.column.taken_rows()
             with self._lock:
-                for slot, places in _places(ahead.runs[tier], len(rows)).items():
-                    self._note_rows(slot, [rows[place.start : place.stop] for place in places])
-                self._free.append(column)
+                if len(rows) < COPIED_ROWS_MAX:
+                    self._waiting.append((ahead.runs, rows.copy(), None))
+                    self._free.append(ahead.column)
+                else:
+                    self._waiting.append((ahead.runs, rows, ahead.column))
+                self._waiting_rows += len(rows)
         for tier, seen in ahead.rest:
             self.note_seen(tier, [seen])
 
-    def _note_rows(self, slot: Slot, parts: Sequence[Words]) -> None:
-        """Many go to their digest as they are, few wait for others."""
-        assert isinstance(self._column, NativeColumn)
-        try:
-            if sum(map(len, parts)) > LIST_EVENTS_MAX:
+    def _fold_waiting(self) -> None:
+        waiting, self._waiting, self._waiting_rows = self._waiting, [], 0
+        self._add_rows((runs, rows) for runs, rows, _ in waiting)
+        self._free += [column for _, _, column in waiting if column is not None]
+
+    def _add_rows(self, brought: Iterable[tuple[Sequence[tuple[Slot, int]], Words]]) -> None:
+        by_slot: dict[Slot, list[Words]] = {}
+        for runs, rows in brought:
+            for slot, places in _places(runs, len(rows)).items():
+                by_slot.setdefault(slot, []).extend(rows[place.start : place.stop] for place in places)
+        for slot, parts in by_slot.items():
+            try:
                 digest = self._digest(slot)
                 if digest is not None:
-                    digest.add(elements_of(parts[0] if len(parts) == 1 else np.concatenate(parts)))
-                return
-            for part in parts:
-                while len(part):
-                    if not self._column.room:
-                        self.fold()
-                    if not self._runs or self._runs[-1][0] != slot:
-                        self._runs.append((slot, self._column.rows))
-                    some = part[: self._column.room]
-                    self._column.put_rows(some)
-                    part = part[len(some) :]
-        except Exception:  # noqa: BLE001 - as below
-            self._incomplete.add(slot.window)
+                    digest.add(elements_of(np.concatenate(parts)))
+            except Exception:  # noqa: BLE001 - as above
+                self._incomplete.add(slot.window)
 
     def _note_batch(self, slot: Slot, batch: bytes | memoryview) -> None:
         with self._lock:
@@ -245,6 +258,7 @@ class Tally:
     def fold(self) -> None:
         """Turn what was noted into digests."""
         with self._lock:
+            self._fold_waiting()
             (runs, self._runs), rows = (self._runs, []), self._column.rows
             if not rows:
                 return

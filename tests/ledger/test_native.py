@@ -249,7 +249,9 @@ def test_what_hops_saw_comes_to_the_same_in_batches_of_any_size(
     kind: type[NativeColumn] | type[NumpyColumn], ahead: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Some deliveries are more than there is room for.
-    monkeypatch.setattr("pipeline.ledger.tally.AHEAD_EVENTS_MAX", 150)
+    monkeypatch.setattr("pipeline.ledger.tally.AHEAD_ROWS_MAX", 150)
+    monkeypatch.setattr("pipeline.ledger.tally.COPIED_ROWS_MAX", 50)
+    monkeypatch.setattr("pipeline.ledger.tally.WAITING_ROWS_MAX", 200)
     monkeypatch.setattr("pipeline.ledger.tally.LIST_EVENTS_MAX", 120)
     of, seen, apart = random.Random(8), [], Tally(NumpyColumn(1000))
     for number in range(60):
@@ -290,6 +292,25 @@ def test_a_batch_that_can_not_be_counted_ahead_is_named_when_it_is_added_and_the
     taken = tally.take()
     assert {AT // 10_000_000 * 10} == taken.incomplete
     assert [2] == [digest.events for digest in taken.digests.values()]
+
+
+@needs_native
+@pytest.mark.parametrize("events", [3, 150])
+def test_what_waits_to_be_added_up_is_bounded_and_its_room_is_used_again(events: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.ledger.tally.WAITING_ROWS_MAX", 500)
+    made: list[int] = []
+    new = NativeColumn.__init__
+    monkeypatch.setattr(NativeColumn, "__init__", lambda self, rows: (made.append(rows), new(self, rows))[1])
+    tally = Tally()
+    for number in range(100):
+        ahead = tally.ahead()
+        encoded = [CloudEvent(id=f"{number}-{each}", source="/shop").SerializeToString() for each in range(events)]
+        for tier in ("read", "clean"):
+            ahead.see(tier, Seen("tenant", "grpc", AT, b"".join(delimited(0x0A, event) for event in encoded)))
+        tally.add(ahead)
+    # The tally's own, and of deliveries as many as wait.
+    assert len(made) <= 1 + 1 + 500 // (2 * events) * (events == 150) + 1
+    assert [100 * events] * 2 == [digest.events for digest in tally.take().digests.values()]
 
 
 def test_what_was_counted_ahead_and_not_added_was_not_seen() -> None:

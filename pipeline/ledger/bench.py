@@ -508,7 +508,7 @@ def naming(tables: int) -> Iterator[tuple[int, float, int]]:
         yield events, failed / tables, wrong
 
 
-def _tell_prices(prices: Iterator[Price]) -> list[Price]:
+def _tell_prices(prices: Iterator[Price]) -> None:
     found = list(prices)
     click.echo("\nCPU an event, with the ledger and without; in brackets, where the true ratio is with 95 %")
     click.echo(f"{'where':<16}{'events':>7}{'without us':>12}{'more us':>9}  {'with/without':<21}  {'without/without':<21}  goal")
@@ -516,7 +516,12 @@ def _tell_prices(prices: Iterator[Price]) -> list[Price]:
         goal = f"<= {GOAL_RATIO_MAX} {price.verdict}" if price.events == GOAL_EVENTS and price.where in _PROCESS else ""
         costs = f"{price.bare_micros:>12.2f}{price.more_micros:>9.2f}"
         click.echo(f"{price.where:<16}{price.events:>7}{costs}  {price.ratio}  {price.noise}  {goal}")
-    return found
+    seen = {price.where: price for price in found if price.events == GOAL_EVENTS}
+    for inside, whole in _INSIDES.items():
+        if inside in seen and whole in seen:
+            of_whole = seen[inside].within(seen[whole])
+            verdict = of_whole.verdict(GOAL_RATIO_MAX)
+            click.echo(f"the {whole}'s whole process with what its inside takes more, of it without: {of_whole}  {verdict}")
 
 
 @click.command()
@@ -535,11 +540,7 @@ def command(generations: int, rounds: int, seconds: float, places: tuple[str, ..
     click.echo(f"the arithmetic: {native.runs}\n\n{'operation':<64}{'us':>8}")
     for name, micros in operations():
         click.echo(f"{name:<64}{micros:>8.3f}")
-    seen = {(price.where, price.events): price for price in _tell_prices(measure(generations, rounds, seconds))}
-    for inside, whole in _INSIDES.items():
-        of_whole = seen[inside, GOAL_EVENTS].within(seen[whole, GOAL_EVENTS])
-        verdict = of_whole.verdict(GOAL_RATIO_MAX)
-        click.echo(f"the {whole}'s whole process with what its inside takes more, of it without: {of_whole}  {verdict}")
+    _tell_prices(measure(generations, rounds, seconds))
     click.echo(f"\none table: {TABLE_BYTES:,} bytes\n{'events/s':>9}{'bytes a window':>16}{'bytes an event':>16}")
     for rate, size, each in sizes():
         click.echo(f"{rate:>9,}{size:>16,}{each:>16.2f}")

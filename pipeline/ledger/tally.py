@@ -230,8 +230,11 @@ class Tally:
     def _add_rows(self, brought: Iterable[tuple[Sequence[tuple[Slot, int]], Words]]) -> None:
         by_slot: dict[Slot, list[Words]] = {}
         for runs, rows in brought:
-            for slot, places in _places(runs, len(rows)).items():
-                by_slot.setdefault(slot, []).extend(rows[place.start : place.stop] for place in places)
+            try:
+                for slot, places in _places(runs, len(rows)).items():
+                    by_slot.setdefault(slot, []).extend(rows[place.start : place.stop] for place in places)
+            except Exception:  # noqa: BLE001 - as above
+                self._incomplete.update(slot.window for slot, _ in runs)
         for slot, parts in by_slot.items():
             try:
                 digest = self._digest(slot)

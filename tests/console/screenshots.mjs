@@ -41,6 +41,7 @@ await withBrowser(async (browser) => {
     ["overview", "/"], ["hop-lake", "/d/spillway-hop-lake"], ["hop-redactor", "/d/spillway-hop-redactor"],
     ["delivery", "/d/spillway-delivery"], ["capacity", "/d/spillway-capacity"], ["cost", "/d/spillway-cost"],
     ["telemetry", "/d/spillway-telemetry"], ["dashboards", "/dashboards"], ["alerts", "/alerts"], ["slo", "/d/spillway-slo"], ["traces", "/traces"], ["logs", "/logs"],
+    ["canary", "/canary"], ["ledger", "/ledger"],
     ...(trace ? [["trace", trace]] : []),
   ].filter(([name]) => !asked.only || asked.only.split(",").includes(name));
   const views = asked.small ? [SMALL] : VIEWS.filter((each) => !asked.views || asked.views.split(",").includes(each.name));

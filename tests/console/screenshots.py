@@ -2,7 +2,7 @@
 
 Light and dark at 1440 pixels, and light at 400, each the whole page: overview with the hop map, two hops, delivery, capacity,
 cost, telemetry, the list of dashboards, traces, one trace (the newest with a step of at least 10 s, unless `--trace` names
-another; also with a span open), logs. Complaints of the browser are printed; there should be none.
+another; also with a span open), logs, alerts, SLOs, canary, ledger. Complaints of the browser are printed; there should be none.
 """
 
 import argparse
